@@ -1,0 +1,170 @@
+"""Objective: the function of theta whose landscape and Hessian are studied, with its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lla_func.errors import one_of
+from lla_func.layout import Layout
+
+__all__ = ["Objective", "check", "from_loss", "loss_at", "risk", "samples", "tiles", "weigh"]
+
+Batch = Any
+Loss = Callable[[Tensor, Batch], Tensor]
+
+
+class Objective(NamedTuple):
+    """A loss over data, as a function of a flat parameter vector.
+
+    The quantity of interest is the risk: with ``reduction="mean"`` the mean of the batches' losses, each weighted by
+    its number of samples; with ``"sum"`` their sum.
+
+    Attributes:
+        loss: maps theta [P] and one batch to the loss on this batch, a scalar. A pure function.
+        theta: the point under study, [P].
+        layout: how parameters lie in theta.
+        batches: pytrees of tensors whose first axis counts samples. May be iterated any number of times, always
+            with the same batches in the same order.
+        separable: whether the loss of a batch is the weighted mean (or the sum) of the losses of its parts, so that
+            it may be cut into tiles. False under batch statistics, class weights or anything unknown.
+        reduction: ``"mean"`` or ``"sum"``.
+        adapt: for losses that depend on theta through the whole data (recalibrated BatchNorm): maps theta to the
+            loss to use at theta. None for all others.
+        notes: what a reader of the results should know, such as ``{"batchnorm": "eval"}``.
+    """
+
+    loss: Loss
+    theta: Tensor
+    layout: Layout
+    batches: Iterable[Batch]
+    separable: bool = False
+    reduction: str = "mean"
+    adapt: Callable[[Tensor], Loss] | None = None
+    notes: Mapping[str, str] = {}
+
+
+def from_loss(
+    loss: Callable[[Any, Batch], Tensor],
+    parameters: Tensor | Mapping[str, Tensor],
+    batches: Iterable[Batch] = ((),),
+    *,
+    separable: bool = False,
+    reduction: str = "mean",
+) -> Objective:
+    """The objective of a pure loss function.
+
+    Args:
+        loss: maps parameters and a batch to a scalar. It is called with parameters of the form given next.
+        parameters: a vector theta [P], or named tensors of any shape.
+        batches: pytrees of tensors (the default, one empty batch, is for losses without data).
+        separable: whether a batch may be cut into tiles along its samples.
+        reduction: how the losses of batches combine, ``"mean"`` (weighted by samples) or ``"sum"``.
+
+    Example:
+        >>> bowl = from_loss(lambda theta, batch: theta.square().sum(), torch.tensor([3.0, 4.0]))
+        >>> float(risk(bowl))
+        25.0
+    """
+    one_of("reduction", reduction, ("mean", "sum"))
+    if isinstance(parameters, Tensor):
+        if parameters.ndim != 1:
+            raise ValueError(
+                f"parameters has shape {list(parameters.shape)}; pass theta [P] or named tensors"
+            )
+        named, flat_loss = {"theta": parameters}, loss
+        layout = Layout.of(named)
+    else:
+        named = dict(parameters)
+        layout = Layout.of(named)
+
+        def flat_loss(theta: Tensor, batch: Batch) -> Tensor:
+            return loss(layout.unravel(theta), batch)
+
+    batches = batches if isinstance(batches, Iterable) and iter(batches) is not batches else list(batches)
+    theta = layout.ravel(named).detach().clone()
+    objective = Objective(flat_loss, theta, layout, batches, separable, reduction)
+    check(objective)
+    return objective
+
+
+def samples(batch: Batch) -> int:
+    """The number of samples in a batch: the length of the first axis of its first tensor (1 if it has none)."""
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return leaf.shape[0]
+    return 1
+
+
+def tiles(batch: Batch, size: int) -> Iterator[Batch]:
+    """Cuts every tensor of a batch along its first axis into pieces of at most ``size`` samples.
+
+    A batch whose tensors differ in length can not be cut and is returned whole.
+    """
+    count = samples(batch)
+    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+    if size >= count or any(leaf.ndim == 0 or leaf.shape[0] != count for leaf in leaves):
+        yield batch
+        return
+    for start in range(0, count, size):
+        yield pytree.tree_map(lambda x, s=start: x[s : s + size] if isinstance(x, Tensor) else x, batch)
+
+
+def weigh(objective: Objective, batch: Batch) -> int:
+    """The weight of a batch's loss in the risk: its samples for a mean, 1 for a sum."""
+    return samples(batch) if objective.reduction == "mean" else 1
+
+
+def loss_at(objective: Objective, theta: Tensor) -> Loss:
+    """The loss to use at theta: adapted to it where the objective asks for that."""
+    return objective.loss if objective.adapt is None else objective.adapt(theta)
+
+
+def risk(objective: Objective, theta: Tensor | None = None) -> Tensor:
+    """The loss over all batches at theta (by default at the point under study), a float64 scalar on the CPU.
+
+    No gradient is recorded.
+    """
+    theta = objective.theta if theta is None else theta
+    losses, weights = [], []
+    with torch.no_grad():
+        loss = loss_at(objective, theta)
+        for batch in objective.batches:
+            losses.append(loss(theta, batch))
+            weights.append(weigh(objective, batch))
+        values = torch.stack(losses).to("cpu", torch.float64)
+    total = values @ torch.tensor(weights, dtype=torch.float64)
+    return total / sum(weights) if objective.reduction == "mean" else total
+
+
+def check(objective: Objective) -> None:
+    """Raises a ValueError that names what is wrong with an objective: theta, its batches or their devices.
+
+    Iterates the batches once and evaluates nothing.
+    """
+    theta, layout = objective.theta, objective.layout
+    one_of("reduction", objective.reduction, ("mean", "sum"))
+    if theta.shape != (layout.numel,):
+        raise ValueError(f"theta has shape {list(theta.shape)}, the layout needs [{layout.numel}]")
+    for name, piece in zip(layout.names, layout.slices, strict=True):
+        if not torch.isfinite(theta[piece]).all():
+            raise ValueError(
+                f"parameter {name!r} has NaN or infinite values; there is no landscape around them"
+            )
+    count = 0
+    for index, batch in enumerate(objective.batches):
+        count += 1
+        if samples(batch) == 0:
+            raise ValueError(f"batch {index} is empty; every batch needs at least one sample")
+        for path, leaf in pytree.tree_flatten_with_path(batch)[0]:
+            if isinstance(leaf, Tensor) and leaf.device != theta.device:
+                raise ValueError(
+                    f"batch {index}{pytree.keystr(path)} is on {leaf.device}, but theta is on {theta.device}; "
+                    "move the data or the model so that they are on one device"
+                )
+    if count == 0:
+        raise ValueError("batches is empty; at least one batch of data is needed")
