@@ -1,0 +1,74 @@
+"""Random probe vectors, drawn one by one from an explicit generator: the same whatever the block they go into."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lla_func.errors import one_of, positive_int
+
+__all__ = ["generator_from", "probes"]
+
+
+def generator_from(seed: int | torch.Generator) -> torch.Generator:
+    """The generator that ``seed`` names: itself, or a new one on the CPU seeded with the whole number.
+
+    Args:
+        seed: a whole number, or a ``torch.Generator`` whose state then moves with every draw.
+
+    Raises:
+        TypeError: ``seed`` is neither.
+
+    Example:
+        >>> torch.equal(torch.rand(2, generator=generator_from(7)), torch.rand(2, generator=generator_from(7)))
+        True
+    """
+    if isinstance(seed, torch.Generator):
+        return seed
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed={seed!r} is neither a whole number nor a torch.Generator; pass one of these")
+    return torch.Generator().manual_seed(seed.__index__())
+
+
+def probes(
+    dim: int,
+    count: int,
+    *,
+    kind: str = "rademacher",
+    seed: int | torch.Generator = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draws ``count`` independent vectors whose entries have mean zero and variance one.
+
+    For such a vector v, the expectation of v.Av is the trace of A. Random signs have the smallest variance of all
+    independent entries (Hutchinson 1990); Gaussian vectors look alike from every direction.
+
+    Args:
+        dim: P.
+        count: B.
+        kind: "rademacher" (entries -1 and 1) or "gaussian".
+        seed: a whole number or a generator.
+        dtype: of the vectors.
+        device: of the vectors. They are drawn on the generator's device and copied, so that a seed means the same
+            vectors for a CPU and a GPU operator.
+
+    Returns:
+        the vectors [B, P].
+
+    Example:
+        >>> probes(4, 2, seed=1).abs()
+        tensor([[1., 1., 1., 1.],
+                [1., 1., 1., 1.]])
+    """
+    one_of("kind", kind, ("rademacher", "gaussian"))
+    dim, count = positive_int("dim", dim), positive_int("count", count)
+    generator = generator_from(seed)
+    drawn = torch.empty(count, dim, dtype=dtype, device=device)
+    for row in drawn:
+        if kind == "gaussian":
+            row.copy_(torch.randn(dim, generator=generator, device=generator.device, dtype=dtype))
+        else:
+            signs = torch.randint(2, (dim,), generator=generator, device=generator.device, dtype=torch.int8)
+            row.copy_(2 * signs - 1)
+    return drawn
