@@ -11,7 +11,7 @@ from lla_func.errors import one_of, positive_int
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 
-__all__ = ["Tridiagonal", "apply", "inner", "lanczos", "rows_per_block", "run", "tridiagonal_matrix"]
+__all__ = ["Tridiagonal", "apply", "check_vectors", "inner", "lanczos", "rows_per_block", "run", "tridiagonal_matrix"]
 
 
 class Tridiagonal(NamedTuple):
@@ -89,7 +89,7 @@ def lanczos(
         tensor([1., 2., 4.], dtype=torch.float64)
     """
     one_of("on_breakdown", on_breakdown, ("stop", "restart"))
-    _check_vectors("v0", v0, operator)
+    check_vectors("v0", v0, operator)
     steps = min(positive_int("steps", steps), operator.dim)
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
     generator = generator_from(seed)
@@ -197,7 +197,8 @@ def _rows(ring: Tensor, index: Tensor) -> Tensor:
     return ring if len(index) == len(ring) else ring[index.to(ring.device)]
 
 
-def _check_vectors(name: str, vectors: Tensor, operator: Operator) -> None:
+def check_vectors(name: str, vectors: Tensor, operator: Operator) -> None:
+    """Raises unless ``vectors`` is a tensor [P] or [B, P] that ``operator`` can multiply."""
     if not isinstance(vectors, Tensor):
         raise TypeError(f"{name} is a {type(vectors).__name__}; pass a tensor [P] or [B, P]")
     if vectors.ndim not in (1, 2) or vectors.shape[-1] != operator.dim or vectors.numel() == 0:
