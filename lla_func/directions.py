@@ -219,7 +219,7 @@ def _segments(basis: Tensor, layout: Layout, *, least: int) -> Iterator[Tensor]:
 
 def _tensors(vectors: Tensor, layout: Layout) -> Iterator[Tensor]:
     """Views of each parameter as a single segment, [K, 1, elements]."""
-    return (tensor.flatten(1).unsqueeze(1) for tensor in layout.unravel(vectors).values())
+    return (tensor.reshape(len(tensor), 1, -1) for tensor in layout.unravel(vectors).values())
 
 
 def _gram_schmidt(segments: Tensor) -> None:

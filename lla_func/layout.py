@@ -128,7 +128,7 @@ class Layout:
             )
         lead = theta.shape[:-1]
         return {
-            name: theta[..., piece].view(*lead, *shape)
+            name: theta[..., piece].view((*lead, *shape))
             for name, piece, shape in zip(self.names, self.slices, self.shapes, strict=True)
         }
 
@@ -139,7 +139,7 @@ class Layout:
         ``vectors`` (the elements of a filter are then spread over several trailing axes: [K, filters, ...]).
         """
         for tensor, axis in zip(self.unravel(vectors).values(), self.filter_axes, strict=True):
-            yield tensor.flatten(1).unsqueeze(1) if axis is None else tensor.movedim(axis + 1, 1)
+            yield tensor.reshape(len(tensor), 1, -1) if axis is None else tensor.movedim(axis + 1, 1)
 
     def matching(self, patterns: str | Iterable[str]) -> tuple[int, ...]:
         """The indices of the parameters whose name matches a shell-style pattern such as ``"features.*"``.

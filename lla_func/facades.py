@@ -1,0 +1,324 @@
+"""The front doors: viz_lla shows the loss around a point, viz_esd the Hessian at it."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lla_func import modes, plots, store
+from lla_func.engines import ENGINES
+from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.grid import Landscape, evaluate, surface
+from lla_func.objective import Objective, check, risk
+
+__all__ = ["LandscapeResult", "viz_lla"]
+
+
+@dataclass(frozen=True)
+class LandscapeResult:
+    """What :func:`viz_lla` found.
+
+    Attributes:
+        landscapes: one for each panel: coordinates, losses, angle and norms of the axes, diagnostics.
+        titles: the panels' titles.
+        center_loss: the loss at the trained point.
+        nonfinite: how many losses are NaN or infinite, over all panels.
+        seed: the seed of the random directions.
+        settings: all that is needed to repeat the run, as saved in JSON.
+        seconds: how long the evaluation took.
+        paths: the files written, by what they hold; empty with ``to_save=False``.
+    """
+
+    landscapes: tuple[Landscape, ...]
+    titles: tuple[str, ...]
+    center_loss: float
+    nonfinite: int
+    seed: int
+    settings: Mapping[str, Any]
+    seconds: float
+    paths: Mapping[str, Path]
+
+
+def viz_lla(
+    model: Any,
+    metric: Any = None,
+    device: Any = None,
+    dist: float = 1,
+    steps: int = 40,
+    num_plots: int = 4,
+    num_per_plot: int = 2,
+    axes: str | Tensor = "random",
+    normalization: str | None = None,
+    order: int = 2,
+    cur_name: str = "default",
+    mode: str = "add",
+    b_sqrt: bool = True,
+    viz_dev: bool = False,
+    cap_loss: float | None = None,
+    raa: int | None = None,
+    viz_dir: str | Path | None = None,
+    eval_hessian: bool = False,
+    optimizer: Any = None,
+    to_viz: bool = False,
+    to_save: bool = True,
+    return_loss: bool = False,
+    res_dir: str | Path | None = None,
+    calc_crit: bool = False,
+    n_kh: float = 0.5,
+    *,
+    seed: int | None = None,
+    freeze: int | str | Iterable[str] | None = None,
+    ignore: str | None = None,
+    distribution: str = "normal",
+    dim: int = 2,
+    log: bool = False,
+    adam_lr: float | None = None,
+    batchnorm: str = "eval",
+    dropout_seed: int | None = None,
+    engine: str = "auto",
+    points_per_pass: int | None = None,
+    progress: bool = False,
+) -> Any:
+    """Evaluates and draws the loss landscape around a trained network.
+
+    The surface spans ``dist * [-0.5, 0.5]`` along each direction, symmetric about the trained point, whose loss is
+    evaluated besides and marked. The arguments up to ``n_kh`` have the names and the order of the original; unlike
+    there, models are evaluated in eval mode unless ``batchnorm`` and ``dropout_seed`` say otherwise, frozen parameters
+    stay exactly where they were, losses are never clipped except on the plot, and wrong values are errors instead of
+    being replaced by defaults.
+
+    Args:
+        model: an ``nn.Module``, or an :class:`~lla_func.objective.Objective` (then without metric).
+        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``; anything that has
+            ``objective(model, batchnorm=..., dropout_seed=...)``.
+        device: where to evaluate; it must be the metric's device, which is the default.
+        dist: how far the surface extends in all, in units of the directions.
+        steps: points along each axis, at least 2.
+        num_plots: how many random planes to draw (``axes="random"`` only).
+        num_per_plot: how many of them stand side by side.
+        axes: ``"random"``, ``"adam"`` (the optimiser's first and second moments, bias-corrected), ``"hessian"`` (its
+            top two eigenvectors), or directions of your own, [2, P] (or [1, P] with ``dim=1``).
+        normalization: None, ``"weight"``, ``"layer"``, ``"model"`` or ``"filter"``
+            (:func:`lla_func.directions.normalize`).
+        order: 1 or 2, the norm that normalisation uses.
+        cur_name: a name for the run, and for its files.
+        mode: ``"add"`` (origin + a d1 + b d2), or ``"adameq"`` (Adam's update with scaled moments, ``axes="adam"``
+            only; :func:`lla_func.chart.adameq`).
+        b_sqrt: whether ``adameq`` takes the square root of its second coordinate.
+        viz_dev: draw all modes: several normalisations of the random axes, and of the Hessian's or Adam's with
+            ``axes="hessian"`` or ``"adam"``. Ignores num_plots, normalization, order and mode.
+        cap_loss: draw losses above this as capped. The saved losses are the true ones.
+        raa: the original's name for an integer ``freeze``.
+        viz_dir: where pictures go, by default ``./viz_results``.
+        eval_hessian: also compute the Hessian's spectral density.
+        optimizer: the Adam-like optimiser that trained the model, for ``axes="adam"``.
+        to_viz: show the picture.
+        to_save: write the pictures, the numbers (npz) and the settings (JSON).
+        return_loss: return the losses as in the original instead of the result: an array [steps, steps], or a dict of
+            them by panel. They are clipped at ``cap_loss`` as there.
+        res_dir: where numbers and settings go, by default ``./analysis_results``.
+        calc_crit: also compute the Hessian criteria (needs ``eval_hessian``).
+        n_kh: the power in the criterion K_hn.
+        seed: seed of the random directions; by default a fresh one, which the result names.
+        freeze: parameters that do not move: an integer rule or name patterns (:func:`lla_func.directions.freeze`).
+        ignore: ``"bias_norm"`` keeps biases and normalisation layers where they are.
+        distribution: of random directions, ``"normal"`` or ``"uniform"``.
+        dim: 2 for planes, 1 for lines.
+        log: draw on a logarithmic scale.
+        adam_lr: the learning rate in ``adameq``, by default the optimiser's own. The original takes 1.
+        batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"``.
+        dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
+        engine: ``"auto"``, ``"loop"`` or ``"vmap"`` (:func:`lla_func.grid.evaluate`).
+        points_per_pass: how many points an engine takes at once.
+        progress: show progress bars.
+
+    Returns:
+        a :class:`LandscapeResult`; with ``return_loss`` only the losses.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
+        OSError: a directory cannot be written; found out before the work starts.
+    """
+    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "optimizer")}
+    options = modes.options(
+        dist=dist,
+        steps=steps,
+        normalization=normalization,
+        order=order,
+        ignore=ignore,
+        freeze=_frozen(raa, freeze),
+        distribution=distribution,
+        dim=dim,
+        b_sqrt=b_sqrt,
+        adam_lr=adam_lr,
+    )
+    count, columns = positive_int("num_plots", num_plots), positive_int("num_per_plot", num_per_plot)
+    cap = None if cap_loss is None else finite_number("cap_loss", cap_loss, above=0)
+    mode = "adameq" if mode == "moment" else mode
+    _check_axes(axes, mode, optimizer, hessian=eval_hessian or calc_crit)
+    one_of("engine", engine, ("auto", *ENGINES))
+    seed = _fresh_seed() if seed is None else positive_int("seed", seed, least=0)
+    folders = _folders(viz_dir, res_dir) if to_save else {}
+    name = store.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
+
+    objective = _objective(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
+    check(objective)
+    start = time.perf_counter()
+    center = float(risk(objective))
+    landscapes: list[Landscape] = []
+    titles: list[str] = []
+    paths: dict[str, Path] = {}
+    for panel in modes.panels(
+        objective,
+        options,
+        axes=axes,
+        mode=mode,
+        every_mode=viz_dev,
+        count=count,
+        generator=torch.Generator().manual_seed(seed),
+        moments=metric.moments(model, optimizer) if _is(axes, "adam") else None,
+    ):
+        landscape = evaluate(
+            objective,
+            panel.chart,
+            panel.coords,
+            engine=engine,
+            points_per_pass=points_per_pass,
+            progress=progress,
+        )
+        landscapes.append(landscape._replace(center=center))
+        titles.append(panel.title)
+        if to_save:  # after every panel, so that an interruption loses only the panel in work
+            paths["losses"] = store.save_landscapes(folders["res_dir"] / f"{name}.npz", landscapes, titles)
+    result = LandscapeResult(
+        landscapes=tuple(landscapes),
+        titles=tuple(titles),
+        center_loss=center,
+        nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
+        seed=seed,
+        settings={**settings, "seed": seed, "device": str(objective.theta.device), **_provenance(objective)},
+        seconds=time.perf_counter() - start,
+        paths=paths,
+    )
+    if to_save:
+        paths["settings"] = store.save_json(folders["res_dir"] / f"{name}.json", result.settings)
+    if to_save or to_viz:
+        figures = _draw(result, columns=2 if viz_dev else columns, shared=not viz_dev, cap=cap, log=log)
+        for what, figure in figures.items():
+            if to_save:
+                suffix = "" if len(figures) == 1 or what == "surface" else f"_{what}"
+                paths[what] = plots.save(figure, folders["viz_dir"] / f"{name}{suffix}.png")
+            if to_viz:
+                plots.show(figure)
+    return _arrays(result, cap) if return_loss else result
+
+
+def _is(axes: str | Tensor, kind: str) -> bool:
+    return isinstance(axes, str) and axes == kind
+
+
+def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, *, hessian: bool) -> None:
+    if not isinstance(axes, Tensor):
+        one_of("axes", axes, ("random", "adam", "hessian"))
+    one_of("mode", mode, ("add", "adameq"))
+    if hessian or _is(axes, "hessian"):
+        raise ValueError(
+            "axes='hessian', eval_hessian and calc_crit need Hessian analysis, which this version does not have yet; "
+            "use axes='random' or axes='adam'"
+        )
+    if mode == "adameq" and not _is(axes, "adam"):
+        raise ValueError("mode='adameq' needs axes='adam': Adam's update rule is made of its moments")
+    if _is(axes, "adam") and optimizer is None:
+        raise ValueError("axes='adam' needs optimizer=, the Adam-like optimiser that trained the model")
+
+
+def _frozen(raa: int | None, freeze: int | str | Iterable[str] | None) -> int | str | Iterable[str] | None:
+    if raa is not None and freeze is not None:
+        raise ValueError(f"raa={raa!r} and freeze={freeze!r} are two names of one option; pass only freeze")
+    return freeze if raa is None else raa
+
+
+def _fresh_seed() -> int:
+    """A seed from the system's entropy, not from the global random state."""
+    return secrets.randbelow(2**31)
+
+
+def _folders(viz_dir: str | Path | None, res_dir: str | Path | None) -> dict[str, Path]:
+    return {
+        "viz_dir": store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
+        "res_dir": store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
+    }
+
+
+def _objective(
+    model: Any, metric: Any, device: Any, *, batchnorm: str, dropout_seed: int | None
+) -> Objective:
+    """The objective of a model under a metric, on the device asked for."""
+    if isinstance(model, Objective):
+        if metric is not None:
+            raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
+        if (batchnorm, dropout_seed) != ("eval", None):
+            raise ValueError(
+                "batchnorm and dropout_seed cannot change an Objective; set them where it is made"
+            )
+        objective = model
+    elif hasattr(metric, "objective"):
+        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed)
+    else:
+        raise TypeError(
+            f"metric={metric!r} has no objective(model) method; pass bridges.metrics.Loss(criterion, inputs, targets)"
+        )
+    if device is not None and not _same_device(torch.device(device), objective.theta.device):
+        raise ValueError(
+            f"device={str(device)!r} is not where the metric evaluates ({objective.theta.device}); "
+            "give the metric this device, or leave device out"
+        )
+    return objective
+
+
+def _same_device(asked: torch.device, actual: torch.device) -> bool:
+    return asked.type == actual.type and asked.index in (None, actual.index)
+
+
+def _provenance(objective: Objective) -> dict[str, Any]:
+    """What a later reader needs to know whether a run repeats this one."""
+    return {
+        "parameters": len(objective.theta),
+        "dtype": str(objective.theta.dtype),
+        "theta": store.fingerprint(objective.theta),
+        "notes": dict(objective.notes),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _draw(
+    result: LandscapeResult, *, columns: int, shared: bool, cap: float | None, log: bool
+) -> dict[str, Any]:
+    """The figures of a result: profiles of lines; surfaces and contours of planes."""
+    lines = result.landscapes[0].coords.shape[1] == 1
+    styles = {"profile": "profile"} if lines else {"surface": "surface3d", "contour": "contour"}
+    return {
+        what: plots.panel(
+            result.landscapes, result.titles, columns=columns, style=style, shared=shared, cap=cap, log=log
+        )
+        for what, style in styles.items()
+    }
+
+
+def _arrays(result: LandscapeResult, cap: float | None) -> np.ndarray | dict[str, np.ndarray]:
+    """The losses as the original returns them: one array, or a dict by panel, clipped at the cap."""
+    arrays = [surface(landscape).clamp(max=cap).numpy() for landscape in result.landscapes]
+    return arrays[0] if len(arrays) == 1 else dict(zip(result.titles, arrays, strict=True))

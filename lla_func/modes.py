@@ -1,0 +1,241 @@
+"""The panels of viz_lla: which surfaces through weight space it shows, and under which titles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lla_func import chart as charts
+from lla_func import directions
+from lla_func.chart import Chart
+from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.objective import Objective
+
+__all__ = ["Moments", "Options", "Panel", "options", "panels"]
+
+
+class Moments(Protocol):
+    """Adam's bias-corrected moments as flat vectors: what ``metric.moments(model, optimizer)`` returns."""
+
+    @property
+    def first(self) -> Tensor: ...
+    @property
+    def second(self) -> Tensor: ...
+    @property
+    def lr(self) -> Tensor | float: ...
+    @property
+    def eps(self) -> Tensor | float: ...
+
+
+class Options(NamedTuple):
+    """How the directions of a panel are made and how far it goes; the names are those of ``viz_lla``."""
+
+    dist: float
+    steps: int
+    normalization: str | None
+    order: int
+    ignore: str | None
+    freeze: int | str | Iterable[str] | None
+    distribution: str
+    dim: int
+    b_sqrt: bool
+    adam_lr: float | None
+
+
+class Panel(NamedTuple):
+    """A titled surface through weight space with the coordinates to evaluate, [N, C]."""
+
+    title: str
+    chart: Chart
+    coords: Tensor
+
+
+def options(
+    *,
+    dist: float = 1.0,
+    steps: int = 40,
+    normalization: str | None = None,
+    order: int = 2,
+    ignore: str | None = None,
+    freeze: int | str | Iterable[str] | None = None,
+    distribution: str = "normal",
+    dim: int = 2,
+    b_sqrt: bool = True,
+    adam_lr: float | None = None,
+) -> Options:
+    """Checks the options of ``viz_lla`` that describe its panels.
+
+    Raises:
+        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
+    """
+    one_of("normalization", normalization, directions.KINDS)
+    one_of("order", order, (1, 2))
+    one_of("ignore", ignore, (None, "bias_norm"))
+    one_of("distribution", distribution, ("normal", "uniform"))
+    one_of("dim", dim, (1, 2))
+    return Options(
+        dist=finite_number("dist", dist, above=0),
+        steps=positive_int("steps", steps, least=2),
+        normalization=normalization,
+        order=order,
+        ignore=ignore,
+        freeze=freeze,
+        distribution=distribution,
+        dim=dim,
+        b_sqrt=bool(b_sqrt),
+        adam_lr=None if adam_lr is None else finite_number("adam_lr", adam_lr, above=0),
+    )
+
+
+def panels(
+    objective: Objective,
+    options: Options,
+    *,
+    axes: str | Tensor,
+    mode: str,
+    every_mode: bool,
+    count: int,
+    generator: torch.Generator,
+    moments: Moments | None = None,
+    eigenvectors: Tensor | None = None,
+) -> Iterator[Panel]:
+    """The panels that a call of ``viz_lla`` asks for, one after another.
+
+    Args:
+        objective: gives the trained point and its layout.
+        options: how directions are made.
+        axes: ``"random"``, ``"adam"``, ``"hessian"``, or directions [2, P].
+        mode: ``"add"`` or ``"adameq"``.
+        every_mode: all modes (``viz_dev``) instead of the one described.
+        count: how many random planes.
+        generator: the source of random directions.
+        moments: needed for ``axes="adam"``.
+        eigenvectors: [2, P], needed for ``axes="hessian"``.
+    """
+    if every_mode:
+        yield from _all_modes(objective, generator, options, moments=moments, eigenvectors=eigenvectors)
+    elif isinstance(axes, Tensor):
+        yield _given_plane(objective, axes, options, "given axes")
+    elif eigenvectors is not None:
+        yield _given_plane(objective, eigenvectors, options, "hessian axes")
+    elif moments is not None and mode == "adameq":
+        yield _adam_update(objective, moments, options, "Adam update")
+    elif moments is not None:
+        yield _given_plane(objective, _moment_axes(moments), options, "adam axes")
+    else:
+        yield from _random_planes(objective, generator, options, count)
+
+
+def _random_planes(
+    objective: Objective, generator: torch.Generator, options: Options, count: int
+) -> Iterator[Panel]:
+    """Planes (or lines, ``dim=1``) along random directions, drawn one after another."""
+    for number in range(1, count + 1):
+        raw = _draw(objective, generator, options)
+        yield _plane(
+            objective, raw, options, f"random plane {number}" if count > 1 else "random axes", drawn=True
+        )
+
+
+def _given_plane(objective: Objective, raw: Tensor, options: Options, title: str) -> Panel:
+    """The plane (the line along the first, ``dim=1``) of given directions, scaled and frozen like any other."""
+    if raw.ndim != 2 or len(raw) < options.dim or raw.shape[1] != len(objective.theta):
+        raise ValueError(
+            f"axes has shape {list(raw.shape)}; pass directions [{options.dim}, {len(objective.theta)}]"
+        )
+    return _plane(objective, raw[: options.dim].to(objective.theta), options, title)
+
+
+def _adam_update(objective: Objective, moments: Moments, options: Options, title: str) -> Panel:
+    """Adam's update with scaled moments (:func:`lla_func.chart.adameq`).
+
+    The first coordinate runs over dist * [-1, 1], in Adam steps; the second over [0.1, 2.1], as in the original. A
+    normalisation scales Adam's step as a whole; the original scales the two moments before it divides one by the
+    other, which normalises neither.
+    """
+    lr = moments.lr if options.adam_lr is None else options.adam_lr
+    step = directions.adam_step(moments.first, moments.second, lr=lr, eps=moments.eps)
+    step = _scale(objective, step.unsqueeze(0).to(objective.theta), options)[0]
+    a = options.dist * torch.linspace(-1.0, 1.0, options.steps, dtype=torch.float64)
+    b = torch.linspace(0.1, 2.1, options.steps, dtype=torch.float64)
+    return Panel(title, charts.adameq(objective.theta, step, b_sqrt=options.b_sqrt), charts.mesh(a, b))
+
+
+def _all_modes(
+    objective: Objective,
+    generator: torch.Generator,
+    options: Options,
+    *,
+    moments: Moments | None = None,
+    eigenvectors: Tensor | None = None,
+) -> Iterator[Panel]:
+    """The original's ``viz_dev``: the same directions under several normalisations.
+
+    Always the random axes; with ``eigenvectors`` [2, P] those of the Hessian too; with ``moments`` those of Adam and
+    its update rule. The random directions are drawn once, so that their panels differ in normalisation only.
+    """
+    axes = [("random", _draw(objective, generator, options), True)]
+    if eigenvectors is not None:
+        axes.append(("hessian", eigenvectors, False))
+    if moments is not None:
+        axes.append(("adam", _moment_axes(moments), False))
+    for name, raw, drawn in axes:
+        for normalization, order in ((None, 2), ("weight", 2), ("filter", 1), ("filter", 2)):
+            variant = options._replace(normalization=normalization, order=order)
+            yield _plane(
+                objective,
+                raw[: options.dim].to(objective.theta),
+                variant,
+                f"{name} axes, {_describe(variant)}",
+                drawn=drawn,
+            )
+    if moments is not None:
+        for normalization in (None, "filter"):
+            variant = options._replace(normalization=normalization, order=2)
+            yield _adam_update(objective, moments, variant, f"Adam update, {_describe(variant)}")
+
+
+def _moment_axes(moments: Moments) -> Tensor:
+    return torch.stack([moments.first, moments.second])
+
+
+def _draw(objective: Objective, generator: torch.Generator, options: Options) -> Tensor:
+    return directions.random(
+        objective.layout,
+        options.dim,
+        generator=generator,
+        distribution=options.distribution,
+        dtype=objective.theta.dtype,
+    )
+
+
+def _plane(objective: Objective, raw: Tensor, options: Options, title: str, *, drawn: bool = False) -> Panel:
+    basis = _scale(objective, raw, options)
+    if drawn and options.normalization == "weight":
+        # Scaling element by element tilts the axes. Orthogonalising afterwards gives the scaled form of another
+        # random direction, so nothing is lost.
+        basis = directions.orthogonalize(basis, objective.layout)
+    axis = options.dist * torch.linspace(-0.5, 0.5, options.steps, dtype=torch.float64)
+    chart = charts.span(objective.theta, *basis, kind="line" if len(basis) == 1 else "plane")
+    return Panel(title, chart, charts.mesh(*[axis] * len(basis)))
+
+
+def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:
+    basis = directions.normalize(
+        raw,
+        objective.theta,
+        objective.layout,
+        kind=options.normalization,
+        order=options.order,
+        ignore=options.ignore,
+    )
+    return basis if options.freeze is None else directions.freeze(basis, objective.layout, options.freeze)
+
+
+def _describe(options: Options) -> str:
+    if options.normalization in (None, "weight"):
+        return f"{options.normalization or 'no'} norm"
+    return f"{options.normalization} L{options.order} norm"
