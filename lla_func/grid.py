@@ -14,6 +14,7 @@ from lla_func.chart import Chart, mesh, summary
 from lla_func.engines import ENGINES
 from lla_func.errors import one_of, positive_int
 from lla_func.objective import Objective, check, samples
+from lla_func.precision import full_precision
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "evaluate", "surface"]
 
@@ -99,7 +100,7 @@ def evaluate(
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
     fallback = None
     losses: list[Tensor] = []
-    with bar, torch.no_grad():
+    with bar, torch.no_grad(), full_precision():
         while (done := sum(map(len, losses))) < len(coords):
             try:
                 run = ENGINES[chosen](objective, chart, points_per_pass=block)
