@@ -1,0 +1,171 @@
+"""Data for an objective: batches as (inputs, targets) on one device, from tensors or from a loader."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader
+
+from bridges.rng import Stream, everything
+from lla_func.objective import Batch
+
+__all__ = ["Streamed", "available", "checked", "from_loader", "move"]
+
+SHARE = 0.25
+"""The share of the free memory that data may take to become resident."""
+
+
+def available(device: Any) -> torch.device:
+    """The device, or a ValueError that says why it can't be used."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (
+        RuntimeError,
+        TypeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # torch raises all of these
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} can't be used here ({reason}); pass device='cpu'") from error
+    return found
+
+
+def move(tree: Any, device: torch.device) -> Any:
+    """The same pytree with its tensors on ``device``; lists become tuples."""
+    return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
+    """The batch (inputs, targets) on ``device``.
+
+    Args:
+        inputs: a tensor; or a tuple (several positional inputs) or a dict (keyword arguments) of tensors.
+        targets: a tensor, or a pytree of tensors.
+
+    Raises:
+        TypeError: there is no tensor in one of them.
+        ValueError: there is no sample, or inputs and targets have different numbers of them.
+    """
+    lengths: dict[str, list[int]] = {}
+    for name, tree in (("inputs", inputs), ("targets", targets)):
+        leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+        if not leaves:
+            raise TypeError(
+                f"{name} is of type {type(tree).__name__} without any tensor; pass a tensor (torch.as_tensor(...)), "
+                "or a tuple or dict of tensors"
+            )
+        if any(leaf.ndim == 0 for leaf in leaves):
+            raise ValueError(f"{name} has a tensor without axes; axis 0 must count the samples")
+        lengths[name] = [leaf.shape[0] for leaf in leaves]
+        if 0 in lengths[name]:
+            raise ValueError(f"{name} is empty (no samples on axis 0); at least one sample is needed")
+    # One common length is enough: some inputs, such as edges or offsets, count something else than samples.
+    if not set(lengths["inputs"]) & set(lengths["targets"]):
+        raise ValueError(
+            f"targets has {lengths['targets'][0]} samples on axis 0, inputs has {lengths['inputs'][0]}; "
+            "both must have the same number, with samples on the first axis"
+        )
+    return move(inputs, device), move(targets, device)
+
+
+class Streamed:
+    """The batches of a loader, moved to the device one by one; every pass gives the same batches.
+
+    A loader draws from the global random generators, and from its own, to shuffle and to augment. Here it draws from a
+    private stream that starts at the same place in every pass, and all generators stay where they were. What workers
+    that outlive a pass (``persistent_workers=True``) draw is beyond reach: use none with random augmentation.
+    """
+
+    def __init__(self, loader: Iterable[Any], device: torch.device, *, seed: int = 0) -> None:
+        self._loader = loader
+        self._device = device
+        self._seed = seed
+        self._length: int | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        stream = Stream(self._seed, everything(self._device, also=_generators(self._loader)))
+        with stream:
+            iterator = iter(self._loader)
+        for index in itertools.count():
+            with stream:
+                batch = next(iterator, None)
+            if batch is None:
+                break
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                what = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else type(batch).__name__
+                raise ValueError(
+                    f"loader yields {what} a batch; wrap it so that it yields the pair (inputs, targets)"
+                )
+            try:
+                yield checked(*batch, self._device)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"batch {index} of the loader: {error}") from error
+        if self._length not in (None, index):
+            raise ValueError(
+                f"loader yields {index} batches in this pass, {self._length} before; it must give all its batches "
+                "in every pass (pass resident=True to read it once and keep the data)"
+            )
+        self._length = index
+
+
+def from_loader(
+    loader: Iterable[Any], device: torch.device, *, resident: bool | None = None
+) -> Iterable[Batch]:
+    """The batches of a loader, kept on the device if they fit into a share of its free memory, else streamed.
+
+    Args:
+        loader: an iterable of pairs (inputs, targets), such as a DataLoader.
+        device: where the batches go.
+        resident: True to keep them whatever their size, False to stream, None to decide by size. What can be
+            iterated only once is always kept.
+
+    Raises:
+        TypeError: ``loader`` can't be iterated.
+        ValueError: it yields nothing, or something else than pairs.
+    """
+    if not isinstance(loader, Iterable):
+        raise TypeError(
+            f"loader is of type {type(loader).__name__}; pass a DataLoader or an iterable of batches"
+        )
+    if isinstance(loader, Iterator):
+        resident = True
+    streamed = Streamed(loader, device)
+    budget = float("inf") if resident else 0.0 if resident is False else SHARE * _free_memory(device)
+    kept, size = [], 0
+    for batch in streamed:
+        size += sum(leaf.nbytes for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor))
+        if size > budget:
+            return streamed
+        kept.append(batch)
+    if not kept:
+        raise ValueError(
+            "loader yields no batch; at least one is needed (is drop_last=True with too few samples?)"
+        )
+    return kept
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """The generators that a loader and its samplers own, each once."""
+    owners = [loader]
+    if isinstance(loader, DataLoader):
+        owners += [loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes free on the device; a cautious guess of 2 GiB where the system doesn't tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 2 << 30

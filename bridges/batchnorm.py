@@ -1,0 +1,130 @@
+"""What BatchNorm and dropout do in a loss landscape: the policies, and the pure losses they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bridges.modes import Pose, evaluating, has_dropout
+from bridges.modules import Borrowed
+from lla_func.errors import one_of, positive_int
+from lla_func.objective import Batch, samples
+
+__all__ = ["POLICIES", "Behaviour", "behave"]
+
+POLICIES = ("eval", "batch", "recalibrate")
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Behaviour(NamedTuple):
+    """The loss that a policy leads to, in the terms of :class:`lla_func.objective.Objective`.
+
+    Attributes:
+        loss: maps theta [P] and a batch to a scalar.
+        adapt: maps theta to the loss to use there, or None.
+        mixes: whether samples of a batch influence each other, so that it must not be cut.
+        notes: what was chosen, for the results.
+    """
+
+    loss: Callable[[Tensor, Batch], Tensor]
+    adapt: Callable[[Tensor], Callable[[Tensor, Batch], Tensor]] | None
+    mixes: bool
+    notes: dict[str, str]
+
+
+def behave(
+    borrowed: Borrowed, batches: Iterable[Batch], *, batchnorm: str = "eval", dropout_seed: int | None = None
+) -> Behaviour:
+    """The pure loss of a borrowed model under a policy for BatchNorm and dropout.
+
+    Policies:
+        ``eval``: running statistics as they are in the model. Simple, but away from the trained point the
+            statistics no longer fit the activations, and the landscape looks rougher than training saw it.
+        ``batch``: statistics of the batch at hand, as in training mode; the running ones are neither used nor written.
+        ``recalibrate``: at each theta one more pass over all batches gathers the statistics, then ``eval`` with them:
+            the sample-weighted mean over the batches of their means and of their unbiased variances. Every layer sees
+            inputs normalised by the batch at hand while its statistics are gathered, as in
+            ``torch.optim.swa_utils.update_bn`` (which weights all batches alike, Izmailov et al. 2018, algorithm 1).
+
+    A layer without running statistics (``track_running_stats=False``) uses those of the batch under every policy.
+
+    Args:
+        borrowed: the model and the loss on it.
+        batches: the data that ``recalibrate`` goes over.
+        batchnorm: one of the policies.
+        dropout_seed: None for no dropout; a whole number for dropout with masks drawn from this seed, the same for
+            each call with a batch of the same shape, so that all points of a landscape see equal masks.
+
+    Raises:
+        ValueError, TypeError: unknown policy, or ``dropout_seed`` isn't a whole number from 0 on.
+    """
+    one_of("batchnorm", batchnorm, POLICIES)
+    seed = 0 if dropout_seed is None else positive_int("dropout_seed", dropout_seed, least=0)
+    pipeline = borrowed.pipeline
+    layers = {name: part for name, part in pipeline.named_modules() if isinstance(part, _BatchNorm)}
+    layers = {name: layer for name, layer in layers.items() if name.split(".")[0] == "model"}
+    stateless = any(layer.running_mean is None for layer in layers.values())
+    dropping = dropout_seed is not None and has_dropout(pipeline)
+
+    pose: dict[nn.Module, dict[str, Any]] = evaluating(pipeline, dropout=dropping)
+    if batchnorm == "batch":
+        for layer in layers.values():
+            pose[layer] = {"training": True, "track_running_stats": False}
+
+    def loss(theta: Tensor, batch: Batch) -> Tensor:
+        return borrowed(theta, batch, pose=pose, buffers={}, seed=seed)
+
+    adapt = None
+    if batchnorm == "recalibrate" and layers:
+        adapt = _recalibrating(borrowed, batches, layers, pose, seed)
+    note = batchnorm if layers else "none"
+    if stateless and batchnorm != "batch":
+        note += ", batch where a layer has no running statistics"
+    return Behaviour(
+        loss,
+        adapt,
+        mixes=dropping or stateless or (batchnorm == "batch" and bool(layers)),
+        notes={"batchnorm": note, "dropout": f"seed {seed}" if dropping else "off"},
+    )
+
+
+def _recalibrating(
+    borrowed: Borrowed, batches: Iterable[Batch], layers: dict[str, nn.Module], pose: Pose, seed: int
+) -> Callable[[Tensor], Callable[[Tensor, Batch], Tensor]]:
+    """Maps theta to the loss with running statistics gathered at theta."""
+    names = [
+        name for layer in layers for part in STATISTICS if (name := f"{layer}.{part}") in borrowed.constants
+    ]
+    # With momentum None and a count that starts at zero, PyTorch stores the plain mean over the uses of a layer in one
+    # pass: the batch's own statistics, also for a layer that is used twice.
+    gathering = dict(pose)
+    for layer in layers.values():
+        gathering[layer] = {"training": True, "momentum": None}
+
+    def statistics(theta: Tensor) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for batch in batches:
+            gathered = {name: torch.zeros_like(borrowed.constants[name]) for name in names}
+            borrowed(theta, batch, pose=gathering, buffers=gathered, seed=seed)
+            weight = samples(batch)
+            count += weight
+            for name, value in gathered.items():
+                sums[name] = sums.get(name, 0) + weight * value.double()
+        return {name: (total / count).to(borrowed.constants[name].dtype) for name, total in sums.items()}
+
+    def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
+        with torch.no_grad():
+            buffers = statistics(theta)
+
+        def loss(theta: Tensor, batch: Batch) -> Tensor:
+            return borrowed(theta, batch, pose=pose, buffers=buffers, seed=seed)
+
+        return loss
+
+    return adapt

@@ -1,0 +1,205 @@
+"""From nn.Module to a pure loss of a flat vector: the module is borrowed for each call, never changed or copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.parameter import is_lazy
+
+from bridges.modes import Pose, differentiable_attention, posed
+from bridges.rng import Stream, torch_only
+from lla_func.layout import Layout
+
+__all__ = ["Borrowed", "layout_of", "trainable", "unwrap"]
+
+NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def unwrap(model: Any) -> nn.Module:
+    """The module itself, without the shells of data parallelism, torch.compile or a model wrapper.
+
+    Raises:
+        TypeError: it is not an ``nn.Module``, or one whose parameters can't be swapped (scripted, sharded).
+    """
+    while True:
+        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile
+            model = model._orig_mod
+        elif not isinstance(model, nn.Module) and isinstance(getattr(model, "model", None), nn.Module):
+            model = model.model  # a ModelWrapper
+        else:
+            break
+    if not isinstance(model, nn.Module):
+        what = "a class; pass an instance" if isinstance(model, type) else f"of type {type(model).__name__}"
+        raise TypeError(f"model is {what}; a torch.nn.Module is needed")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "model is a scripted module, whose parameters can't be swapped; pass the original module"
+        )
+    if any(base.__name__ == "FullyShardedDataParallel" for base in type(model).__mro__) or any(
+        type(parameter).__name__ == "DTensor" for parameter in model.parameters()
+    ):
+        raise TypeError(
+            "model is sharded (FSDP), so no process has all its parameters; load a full state dict into the plain module"
+        )
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that make up theta, by name, in the order of ``model.named_parameters()``; tied ones once.
+
+    Raises:
+        ValueError: there are none, or one is not initialised yet.
+    """
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(tensor) or tensor.device.type == "meta":
+            raise ValueError(
+                f"{name!r} of the model has no values yet; run the model once, or load its weights"
+            )
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ValueError(
+            "model has no parameter with requires_grad=True; set it on those that span the landscape "
+            "(model.requires_grad_(True))"
+        )
+    return parameters
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """How the trainable parameters of a model lie in theta, with the role of each and the axis of its filters.
+
+    Example:
+        >>> layout_of(nn.Sequential(nn.ConvTranspose2d(3, 5, 2), nn.BatchNorm2d(5))).filter_axes
+        (1, None, None, None)
+    """
+    roles: dict[str, str] = {}
+    axes: dict[str, int | None] = {}
+    for name in (parameters := trainable(model)):
+        owner, own = _place(model, name)
+        if isinstance(owner, NORMS):
+            roles[name] = "norm"
+        elif own == "bias" or own.startswith("bias_") or own.endswith("_bias"):
+            roles[name] = "bias"
+        elif isinstance(owner, _ConvTransposeNd) and parameters[name].ndim > 1:
+            axes[name] = 1
+    return Layout.of(parameters, roles=roles, filter_axes=axes)
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The layer a parameter belongs to and its name there, seen through parametrizations."""
+    path = name.split(".")
+    if "parametrizations" in path:  # layer.parametrizations.weight.original0
+        at = path.index("parametrizations")
+        return model.get_submodule(".".join(path[:at])), path[at + 1]
+    return model.get_submodule(".".join(path[:-1])), path[-1]
+
+
+class _Pipeline(nn.Module):
+    """A model and what a metric does with it, so that one functional call swaps the parameters for both."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], held: Iterable[nn.Module]):
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.held = nn.ModuleList(held)
+
+    def forward(self, batch: Any) -> Any:
+        return self.loss(self.model, batch)
+
+
+class Borrowed:
+    """A model and a loss on it, ready to be evaluated at any theta.
+
+    ``loss(model, batch)`` may do anything with the model: call it, or its parts. It sees a model whose trainable
+    parameters come from theta, and whose frozen parameters and buffers are constants copied here and now, so later
+    training does not alter the result. The caller's model is in use only for the time of a call, and left as it was.
+
+    Args:
+        model: any module; it is never moved to another device, nor its parameters.
+        loss: maps the model and a batch to a scalar.
+        held: further modules that the loss uses (a criterion, a teacher): constants, in evaluation mode.
+        device: where theta and the constants live.
+
+    Attributes:
+        model, pipeline: the module, and the one that holds it with everything the loss uses.
+        layout, theta: the trainable parameters as a vector [P], a copy.
+        constants: everything else, by its name in the pipeline.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[nn.Module, Any], Tensor],
+        *,
+        held: Iterable[nn.Module] = (),
+        device: torch.device,
+    ) -> None:
+        self.model = unwrap(model)
+        self.pipeline = _Pipeline(self.model, loss, held)
+        self.layout = layout_of(self.model)
+        parameters = trainable(self.model)
+        self.theta = self.layout.ravel({k: p.detach() for k, p in parameters.items()}).to(device, copy=True)
+        self._moving = {name: f"model.{name}" for name in parameters}
+        # Every place a tensor is tied to, by its first name; resolved once, since it takes a walk over the model.
+        first: dict[int, str] = {}
+        self._places: dict[str, str] = {}
+        self.constants: dict[str, Tensor] = {}
+        for name, tensor in chain(
+            self.pipeline.named_parameters(remove_duplicate=False),
+            self.pipeline.named_buffers(remove_duplicate=False),
+        ):
+            if id(tensor) not in first:
+                first[id(tensor)] = name
+                if tensor.device.type == "meta":
+                    raise ValueError(f"{name!r} has no values yet")
+                self.constants[name] = tensor.detach().to(device, copy=True)
+            self._places[name] = first[id(tensor)]
+        for name in self._moving.values():
+            del self.constants[name]
+        self._buffers = {name for name, _ in self.pipeline.named_buffers()}
+        self._sources = torch_only(device)
+
+    def __call__(
+        self, theta: Tensor, batch: Any, *, pose: Pose, buffers: Mapping[str, Tensor], seed: int = 0
+    ) -> Tensor:
+        """The loss at theta [P] on one batch, with modules posed and some buffers replaced.
+
+        Buffers that the forward pass writes to are written to in ``buffers`` only; constants are copied for each call.
+        Random numbers, if the pass draws any, are the same in every call.
+        """
+        tensors = {
+            k: v.clone() if k in self._buffers and k not in buffers else v for k, v in self.constants.items()
+        }
+        tensors |= buffers
+        tensors |= {self._moving[name]: view for name, view in self.layout.unravel(theta).items()}
+        everywhere = {name: tensors[first] for name, first in self._places.items()}
+        with posed(pose), Stream(seed, self._sources), differentiable_attention():
+            value = functional_call(self.pipeline, everywhere, (batch,), tie_weights=False)
+        return _scalar(value, theta)
+
+
+def _scalar(value: Any, theta: Tensor) -> Tensor:
+    """The loss as a tensor without axes, or an error that says what came instead."""
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise ValueError(
+                f"the loss has shape {list(value.shape)}, a scalar is needed; use reduction='mean' or 'sum'"
+            )
+        if value.is_complex():
+            raise ValueError(f"the loss has dtype {value.dtype}, a real number is needed")
+        return value
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"the loss is of type {type(value).__name__}; a scalar tensor is needed")
+    if theta.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(theta):
+        raise TypeError(
+            f"the loss is the number {value:g}, which has no derivative; return the tensor, without .item() or float()"
+        )
+    return torch.tensor(value, dtype=torch.float64, device=theta.device)
