@@ -42,14 +42,17 @@ class Density(NamedTuple):
 
     @property
     def nodes(self) -> Tensor:
+        """The quadrature's nodes [B, M]."""
         return self.quadrature.nodes
 
     @property
     def weights(self) -> Tensor:
+        """Their weights [B, M]."""
         return self.quadrature.weights
 
     @property
     def products(self) -> int:
+        """Matrix-vector products spent."""
         return self.quadrature.products
 
 
@@ -111,17 +114,17 @@ def density(
         basis_device=basis_device,
         seed=seed,
     )
-    return Density(*smooth(rules.nodes, rules.weights, points=points, relative_bandwidth=relative_bandwidth), rules)
+    return Density(
+        *smooth(rules.nodes, rules.weights, points=points, relative_bandwidth=relative_bandwidth), rules
+    )
 
 
-def smooth(
-    nodes: Tensor, weights: Tensor, *, points: int = 1001, relative_bandwidth: float = 0.005
-) -> Curve:
+def smooth(nodes: Tensor, weights: Tensor, *, points: int = 1001, relative_bandwidth: float = 0.005) -> Curve:
     """Turns weighted nodes into a curve: each node becomes a Gaussian of its weight.
 
-    The bandwidth is ``relative_bandwidth`` times the range of all nodes of all runs (times their largest magnitude
-    where that range vanishes, and times 1 where everything is zero), so that a scaled spectrum gives the same picture.
-    The grid reaches five bandwidths beyond the outermost nodes of any run.
+    The bandwidth is ``relative_bandwidth`` times the range of all nodes of all runs (times their largest
+    magnitude where that range vanishes, and times 1 where everything is zero), so that a scaled spectrum
+    gives the same picture. The grid reaches five bandwidths beyond the outermost nodes of any run.
 
     Args:
         nodes: [B, M], or [M] for one run.
@@ -135,8 +138,8 @@ def smooth(
     Raises:
         ValueError: nodes and weights don't fit together, or an option is out of range.
 
-    The original LLA takes a variance of 1e-5 max(1, range), which blurs spectra narrower than 0.01 into one bump, and a
-    grid up to the mean of the runs' extremes, which cuts off the outer ones.
+    The original LLA takes a variance of 1e-5 max(1, range), which blurs spectra narrower than 0.01 into one
+    bump, and a grid up to the mean of the runs' extremes, which cuts off the outer ones.
 
     Example:
         >>> curve = smooth(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]]))
@@ -202,7 +205,9 @@ def _rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
             "both must be [B, M], or [M] for one run"
         )
     if not bool(nodes.isfinite().all() and weights.isfinite().all()):
-        raise ValueError("nodes or weights hold NaN or infinite values; the Lanczos runs they come from have failed")
+        raise ValueError(
+            "nodes or weights hold NaN or infinite values; the Lanczos runs they come from have failed"
+        )
     return torch.atleast_2d(nodes), torch.atleast_2d(weights)
 
 

@@ -1,4 +1,4 @@
-"""Eigenpairs at the ends of a spectrum: thick-restart Lanczos that stops on true residuals and looks for missed copies."""
+"""Eigenpairs at the ends of a spectrum: thick-restart Lanczos, stopped by true residuals, checked for misses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Eigenpairs", "deflate", "eigenpairs"]
 
 
 class Eigenpairs(NamedTuple):
-    """Approximate eigenpairs; for each, an eigenvalue lies within its residual of its value (Parlett, section 4.5).
+    """Approximate eigenpairs: an eigenvalue lies within each residual of its value (Parlett, section 4.5).
 
     Attributes:
         values: [k] float64 on the CPU, in the order that ``which`` asks for.
@@ -49,20 +49,22 @@ def eigenpairs(
 ) -> Eigenpairs:
     """Finds ``k`` eigenpairs at the ends of the spectrum.
 
-    A subspace grows by the residual of the first wanted Ritz pair that hasn't converged. As long as it comes from one
-    start vector, all residuals are parallel and this is Lanczos; a full subspace is replaced by its best Ritz vectors
-    (thick restart). Images A q are held beside the basis, so residuals are those of the pairs themselves and cost no
-    product. One start vector sees one eigenvector of a repeated eigenvalue, so after convergence a random vector of
-    the complement is followed for as many steps as betray a missed pair with probability 0.95, and the search goes on
-    if one shows. Where P is small the subspace fills the whole space and the result is exact.
+    A subspace grows by the residual of the first wanted Ritz pair that hasn't converged. As long as it comes
+    from one start vector, all residuals are parallel and this is Lanczos; a full subspace is replaced by its
+    best Ritz vectors (thick restart). Images A q are held beside the basis, so residuals are those of the
+    pairs themselves and cost no product. One start vector sees one eigenvector of a repeated eigenvalue, so
+    after convergence a random vector of the complement is followed for as many steps as betray a missed pair
+    with probability 0.95, and the search goes on if one shows. Where P is small the subspace fills the whole
+    space and the result is exact.
 
     Args:
         operator: the symmetric map.
         k: number of pairs, at most P.
-        which: "magnitude" (largest |value| first), "largest" (descending), "smallest" (ascending), or "both" (half
-            from each end, the larger half from the top, descending).
-        tol: bound for the residuals, relative to the largest Ritz value in magnitude. An isolated eigenvalue is then
-            far better than that: its error goes with the square of the residual. Below about ten roundings of the
+        which: "magnitude" (largest |value| first), "largest" (descending), "smallest" (ascending), or "both"
+            (half from each end, the larger half from the top, descending).
+        tol: bound for the residuals, relative to the largest Ritz value in magnitude. An isolated eigenvalue
+            is then far better than that: its error goes with the square of the residual. Below about ten
+                roundings of the
             operator's dtype it can't be met.
         max_iter: the most products that are spent.
         start: a vector [P], a block [B, P], or a ``lanczos`` run with its basis, whose work is continued.
@@ -77,9 +79,9 @@ def eigenpairs(
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
 
-    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992, theorem 4.1 (the length of the check).
-    The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and reports no residual;
-    it takes several times as many products for the same error.
+    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992, theorem 4.1 (the length of the
+    check). The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
+    reports no residual; it takes several times as many products for the same error.
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -95,7 +97,9 @@ def eigenpairs(
         raise ValueError(f"k={k} is more than the dimension {operator.dim} of operator {operator.name!r}")
     capacity = positive_int("max_basis", max(24, 2 * k + 10) if max_basis is None else max_basis)
     if capacity < min(k + 2, operator.dim):
-        raise ValueError(f"max_basis={capacity} is too small for k={k}; pass at least {min(k + 2, operator.dim)}")
+        raise ValueError(
+            f"max_basis={capacity} is too small for k={k}; pass at least {min(k + 2, operator.dim)}"
+        )
     capacity = min(capacity, operator.dim)
     generator = generator_from(seed)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
@@ -167,8 +171,8 @@ def eigenpairs(
 def deflate(operator: Operator, known: Eigenpairs) -> Operator:
     """The operator A - sum_i value_i v_i v_i^T, from which known eigenpairs are taken out.
 
-    Its trace is that of A less the sum of the values, exactly, for any orthonormal vectors: that is what makes it a
-    control variate for stochastic estimates.
+    Its trace is that of A less the sum of the values, exactly, for any orthonormal vectors: that is what
+    makes it a control variate for stochastic estimates.
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -183,7 +187,8 @@ def deflate(operator: Operator, known: Eigenpairs) -> Operator:
             f"known.vectors has shape {list(vectors.shape)}; operator {operator.name!r} needs [k, {operator.dim}]"
         )
     return operator._replace(
-        matvec=lambda v: operator.matvec(v) - (v @ vectors.mT * values) @ vectors, name=f"deflated {operator.name}"
+        matvec=lambda v: operator.matvec(v) - (v @ vectors.mT * values) @ vectors,
+        name=f"deflated {operator.name}",
     )
 
 
@@ -233,8 +238,8 @@ def _first_unconverged(
 ) -> tuple[int, Tensor | None]:
     """The first wanted pair whose residual is too large, and that residual; None where there is no such pair.
 
-    The search begins at ``first``, where the last one ended, since pairs converge in about this order; before it
-    answers None it looks at all of them.
+    The search begins at ``first``, where the last one ended, since pairs converge in about this order; before
+    it answers None it looks at all of them.
     """
     values, rotation = _ritz(space)
     order = rank(values, which)[:k]
@@ -281,7 +286,9 @@ def _restarted(space: _Space, which: str, kept: int) -> _Space:
 def _adopted(space: _Space, start: Tridiagonal, operator: Operator, which: str, kept: int) -> _Space:
     """The best Ritz vectors of a Lanczos run. Their images follow from A Q = Q T + r e^T, without a product."""
     if start.alphas.ndim != 1:
-        raise ValueError(f"start holds {len(start.alphas)} Lanczos runs; pass one of them: krylov.run(start, 0)")
+        raise ValueError(
+            f"start holds {len(start.alphas)} Lanczos runs; pass one of them: krylov.run(start, 0)"
+        )
     if start.basis is None:
         raise ValueError("start holds no basis; run lanczos with keep_basis=True and without max_v")
     check_vectors("start.residual", start.residual, operator)
@@ -289,7 +296,9 @@ def _adopted(space: _Space, start: Tridiagonal, operator: Operator, which: str, 
     order = rank(values, which)[: kept if len(values) > len(space.basis) else None]
     turn = rotation[:, order].T.to(start.basis)
     vectors = (turn @ start.basis).to(space.basis)
-    images = values[order].to(vectors)[:, None] * vectors + torch.outer(turn[:, -1].to(vectors), start.residual.to(vectors))
+    images = values[order].to(vectors)[:, None] * vectors + torch.outer(
+        turn[:, -1].to(vectors), start.residual.to(vectors)
+    )
     return _filled(space, vectors, images, values[order])
 
 
@@ -308,9 +317,9 @@ def _random(operator: Operator, generator: torch.Generator) -> Tensor:
 def _steps_to_see_a_missed_pair(space: _Space, which: str, k: int, tol: float, *, most: int) -> int:
     """How long a random vector must be followed until a missed pair shows among the wanted ones.
 
-    After m steps the top Ritz value is within a share e of the spectrum's width from the top, but for a probability of
-    1.648 sqrt(P) exp(-sqrt(e) (2 m - 1)). The share that matters is the gap between wanted and other values. A narrow
-    gap asks for very many steps; ``most`` bounds them.
+    After m steps the top Ritz value is within a share e of the spectrum's width from the top, but for a
+    probability of 1.648 sqrt(P) exp(-sqrt(e) (2 m - 1)). The share that matters is the gap between wanted and
+    other values. A narrow gap asks for very many steps; ``most`` bounds them.
     """
     values = _ritz(space)[0]
     order = rank(values, which)

@@ -66,7 +66,9 @@ def frobenius(
     samples = torch.zeros(0, dtype=torch.float64)
     if reuse is not None:
         if known is not None or reuse.nodes.shape[1] < min(2, operator.dim):
-            raise ValueError("reuse= needs a quadrature of two steps or more and doesn't go together with known=")
+            raise ValueError(
+                "reuse= needs a quadrature of two steps or more and doesn't go together with known="
+            )
         samples = reuse.image_norms()
     rest = operator if known is None else deflate(operator, known)
     taken_out = 0.0 if known is None else float(known.values.square().sum())

@@ -11,7 +11,16 @@ from lla_func.errors import one_of, positive_int
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 
-__all__ = ["Tridiagonal", "apply", "check_vectors", "inner", "lanczos", "rows_per_block", "run", "tridiagonal_matrix"]
+__all__ = [
+    "Tridiagonal",
+    "apply",
+    "check_vectors",
+    "inner",
+    "lanczos",
+    "rows_per_block",
+    "run",
+    "tridiagonal_matrix",
+]
 
 
 class Tridiagonal(NamedTuple):
@@ -26,8 +35,8 @@ class Tridiagonal(NamedTuple):
         residual: r, [P]; zero to rounding where an invariant subspace was found.
         start: the start vector as it came, [P].
         length: the number of steps done; in a block, a row that ended early is padded with zeros behind it.
-        orthogonality_loss: the largest of |q_i . q_j| (i != j) and | |q_i|^2 - 1 |. Measured where the whole basis
-            is held; else the larger of the measured one and the estimate of Simon's recurrence.
+        orthogonality_loss: the largest of |q_i . q_j| (i != j) and | |q_i|^2 - 1 |. Measured where the whole
+            basis is held; else the larger of the measured one and the estimate of Simon's recurrence.
         products: matrix-vector products spent.
     """
 
@@ -54,32 +63,34 @@ def lanczos(
 ) -> Tridiagonal:
     """Runs ``steps`` steps of Lanczos with full reorthogonalisation from a vector, or from each row of a block.
 
-    Every new vector is orthogonalised against all held ones twice, which is enough (Parlett, The Symmetric Eigenvalue
-    Problem, section 6.9). The coefficients are accumulated in float64 whatever the operator's dtype.
+    Every new vector is orthogonalised against all held ones twice, which is enough (Parlett, The Symmetric
+    Eigenvalue Problem, section 6.9). The coefficients are accumulated in float64 whatever the operator's
+    dtype.
 
     Args:
         operator: the symmetric map.
         v0: start vector [P], or a block of them [B, P]. It needn't be normalised.
         steps: M. More than P steps cannot be made: the space is exhausted then.
-        max_v: at most so many basis vectors are held per run (the latest), at least 2. None holds all. With fewer
-            than ``steps`` the basis isn't returned, orthogonality fades once Ritz values converge, and copies
-            ("ghosts") of these appear among the nodes: watch ``orthogonality_loss``.
+        max_v: at most so many basis vectors are held per run (the latest), at least 2. None holds all. With
+            fewer than ``steps`` the basis isn't returned, orthogonality fades once Ritz values converge, and
+            copies ("ghosts") of these appear among the nodes: watch ``orthogonality_loss``.
         keep_basis: whether the basis is returned.
-        on_breakdown: where the Krylov space is invariant before ``steps`` are done, "stop" ends the run; "restart"
-            goes on with a random vector of the complement and a zero in ``betas``, as the original LLA does.
-        basis_device: where the basis is held, the operator's device if None. "cpu" saves the memory of a GPU; the
-            orthogonalisation is then done there too, which beats moving the basis back and forth.
+        on_breakdown: where the Krylov space is invariant before ``steps`` are done, "stop" ends the run;
+            "restart" goes on with a random vector of the complement and a zero in ``betas``, as the original
+            LLA does.
+        basis_device: where the basis is held, the operator's device if None. "cpu" saves the memory of a GPU;
+            the orthogonalisation is then done there too, which beats moving the basis back and forth.
         seed: a whole number or a generator, used by "restart" only.
 
     Returns:
         the tridiagonal matrix, the basis and their diagnostics.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong type, shape or value, or the operator returned numbers that
-            aren't finite.
+        TypeError, ValueError: an argument has the wrong type, shape or value, or the operator returned
+            numbers that aren't finite.
 
-    Source: Lanczos 1950; Parlett 1998, chapter 13. The original LLA keeps the latest ``max_v=10`` vectors only and
-    doesn't report the loss; here the full basis is the default.
+    Source: Lanczos 1950; Parlett 1998, chapter 13. The original LLA keeps the latest ``max_v=10`` vectors
+    only and doesn't report the loss; here the full basis is the default.
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -97,7 +108,9 @@ def lanczos(
     count = len(block)
     norms = inner(block, block).sqrt()
     if not bool((norms > 0).all()):
-        raise ValueError(f"v0 is zero or not finite in row {int((~(norms > 0)).nonzero()[0])}; pass a non-zero vector")
+        raise ValueError(
+            f"v0 is zero or not finite in row {int((~(norms > 0)).nonzero()[0])}; pass a non-zero vector"
+        )
 
     # A ring: step j lies in slot j % held. Slots not yet written are zero and change no projection.
     held_on = operator.device if basis_device is None else torch.device(basis_device)
@@ -223,7 +236,9 @@ def _orthogonalise(block: Tensor, bases: Tensor) -> Tensor:
 
 def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
     """A random unit vector orthogonal to each basis [B, M, P]."""
-    drawn = torch.randn(len(bases), operator.dim, generator=generator, device=generator.device, dtype=operator.dtype)
+    drawn = torch.randn(
+        len(bases), operator.dim, generator=generator, device=generator.device, dtype=operator.dtype
+    )
     fresh = _orthogonalise(drawn.to(operator.device), bases)
     # A second round after normalisation: in a nearly full space little is left of the first.
     fresh = _orthogonalise(fresh / fresh.norm(dim=1, keepdim=True), bases)
@@ -231,7 +246,7 @@ def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -
 
 
 def _measured_loss(bases: Tensor, length: Tensor) -> Tensor:
-    """max |Q^T Q - I| of each basis [B, M, P], of which the first ``length`` [B] vectors count."""
+    """The largest entry of |Q^T Q - I| for each basis [B, M, P], of which the first ``length`` [B] vectors count."""
     gram = (bases @ bases.mT).to(torch.float64).cpu()
     expected = (torch.arange(bases.shape[1]) < length[:, None]).to(torch.float64)
     return (gram - torch.diag_embed(expected)).abs().amax((1, 2))
@@ -240,12 +255,14 @@ def _measured_loss(bases: Tensor, length: Tensor) -> Tensor:
 def _estimated_loss(alphas: Tensor, betas: Tensor, held: int, rounding: float) -> float:
     """Follows q_i . q_j from the coefficients alone, where vectors older than ``held`` steps are gone.
 
-    Source: Simon, The Lanczos algorithm with partial reorthogonalization, 1984, equation (2.13): multiplying the
-    three-term recurrence by an old basis vector gives one for the inner products. Held vectors are set to rounding.
+    Source: Simon, The Lanczos algorithm with partial reorthogonalization, 1984, equation (2.13): multiplying
+    the three-term recurrence by an old basis vector gives one for the inner products. Held vectors are set to
+    rounding.
     """
     steps = len(alphas)
     noise = rounding * float(torch.maximum(alphas.abs().max(), betas.max()))
-    omega = torch.zeros(2, steps + 1, dtype=torch.float64)  # inner products of q_{j-1} and of q_j with all before
+    # The inner products of q_{j-1} (row 0) and of q_j (row 1) with all vectors before.
+    omega = torch.zeros(2, steps + 1, dtype=torch.float64)
     omega[1, 0] = 1.0
     worst = 0.0
     for j in range(steps - 1):

@@ -20,8 +20,8 @@ def generator_from(seed: int | torch.Generator) -> torch.Generator:
         TypeError: ``seed`` is neither.
 
     Example:
-        >>> torch.equal(torch.rand(2, generator=generator_from(7)), torch.rand(2, generator=generator_from(7)))
-        True
+        >>> torch.equal(torch.rand(2, generator=generator_from(7)), torch.rand(2,
+        generator=generator_from(7))) True
     """
     if isinstance(seed, torch.Generator):
         return seed
@@ -41,8 +41,8 @@ def probes(
 ) -> Tensor:
     """Draws ``count`` independent vectors whose entries have mean zero and variance one.
 
-    For such a vector v, the expectation of v.Av is the trace of A. Random signs have the smallest variance of all
-    independent entries (Hutchinson 1990); Gaussian vectors look alike from every direction.
+    For such a vector v, the expectation of v.Av is the trace of A. Random signs have the smallest variance of
+    all independent entries (Hutchinson 1990); Gaussian vectors look alike from every direction.
 
     Args:
         dim: P.
@@ -50,8 +50,8 @@ def probes(
         kind: "rademacher" (entries -1 and 1) or "gaussian".
         seed: a whole number or a generator.
         dtype: of the vectors.
-        device: of the vectors. They are drawn on the generator's device and copied, so that a seed means the same
-            vectors for a CPU and a GPU operator.
+        device: of the vectors. They are drawn on the generator's device and copied, so that a seed means the
+            same vectors for a CPU and a GPU operator.
 
     Returns:
         the vectors [B, P].

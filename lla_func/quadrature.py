@@ -19,16 +19,17 @@ __all__ = ["Quadrature", "quadrature"]
 class Quadrature(NamedTuple):
     """Lanczos runs from random probes, and the Gauss quadrature rule of each.
 
-    For any polynomial f of degree up to 2 M - 1, sum_j weights[b, j] f(nodes[b, j]) = v.f(A)v / v.v of probe b.
+    For any polynomial f of degree up to 2 M - 1, sum_j weights[b, j] f(nodes[b, j]) = v.f(A)v / v.v of probe
+    b.
 
     Attributes:
-        nodes: Ritz values, ascending, [B, M] float64 on the CPU. A run that ended early (invariant subspace) repeats
-            its largest node with weight zero.
+        nodes: Ritz values, ascending, [B, M] float64 on the CPU. A run that ended early (invariant subspace)
+            repeats its largest node with weight zero.
         weights: [B, M] float64 on the CPU; each row sums to 1.
-        starts: the probes [B, P], from which ``trace`` and ``frobenius`` take deflated samples without new products;
-            None where they weren't kept.
-        first: the Lanczos run of the first probe, which ``eigenpairs(start=...)`` continues; its basis is None
-            unless it was asked for.
+        starts: the probes [B, P], from which ``trace`` and ``frobenius`` take deflated samples without new
+            products; None where they weren't kept.
+        first: the Lanczos run of the first probe, which ``eigenpairs(start=...)`` continues; its basis is
+            None unless it was asked for.
         orthogonality_loss: the worst over all runs.
         products: matrix-vector products spent, all runs together.
     """
@@ -71,8 +72,8 @@ def quadrature(
     """Runs Lanczos from random probes and keeps what other estimates can share.
 
     With ``keep_basis=True, keep_starts=True`` one call serves all: the density from the nodes,
-    ``eigenpairs(start=found.first)`` continues the first Krylov space, and ``trace(reuse=found)`` takes its samples
-    v.Av from the first coefficients. The products add up: each result counts its own only.
+    ``eigenpairs(start=found.first)`` continues the first Krylov space, and ``trace(reuse=found)`` takes its
+    samples v.Av from the first coefficients. The products add up: each result counts its own only.
 
     Args:
         operator: the symmetric map.
@@ -82,8 +83,8 @@ def quadrature(
         keep_basis: whether the basis [M, P] of the first run is kept.
         keep_starts: whether the probes [B, P] are kept.
         kind: "rademacher" or "gaussian" probes.
-        block: how many runs go at once; None takes as many as hold their bases in 64 MiB. The result doesn't depend
-            on it but for rounding.
+        block: how many runs go at once; None takes as many as hold their bases in 64 MiB. The result doesn't
+            depend on it but for rounding.
         seed: a whole number or a generator.
 
     Returns:

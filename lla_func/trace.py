@@ -31,25 +31,25 @@ def trace(
 ) -> Estimate:
     """The trace of an operator, averaged over random probes until its standard error is small.
 
-    "hutchinson" averages v.Av over random signs v. "xtrace" spends half of its products on a subspace that captures
-    the large eigenvalues and averages over leaving each probe out; it wins by far where the spectrum decays and loses
-    a factor of two at most where it's flat. Eigenpairs already ``known`` are taken out first, exactly, which removes
-    most of the variance of a spectrum with outliers (the idea of Hutch++). Where P is no more than the first batch of
-    products, the trace is read off the unit vectors exactly.
+    "hutchinson" averages v.Av over random signs v. "xtrace" spends half of its products on a subspace that
+    captures the large eigenvalues and averages over leaving each probe out; it wins by far where the spectrum
+    decays and loses a factor of two at most where it's flat. Eigenpairs already ``known`` are taken out
+    first, exactly, which removes most of the variance of a spectrum with outliers (the idea of Hutch++).
+    Where P is no more than the first batch of products, the trace is read off the unit vectors exactly.
 
     Args:
         operator: the symmetric map.
         method: "hutchinson" or "xtrace".
-        tol: stop at a standard error of ``tol`` times the size of what is summed: the mean of |v.Av| (or what xtrace
-            projects on, in trace norm) plus the sum of the |known values|. That is |trace| for a definite operator,
-            and stays away from zero where the trace itself cancels.
+        tol: stop at a standard error of ``tol`` times the size of what is summed: the mean of |v.Av| (or what
+            xtrace projects on, in trace norm) plus the sum of the |known values|. That is |trace| for a
+            definite operator, and stays away from zero where the trace itself cancels.
         max_products: the most products to spend.
         min_probes: never stop before so many probes, at least 4.
         known: eigenpairs of this operator.
         reuse: a quadrature with its probes; each gives a sample v.Av for nothing (hutchinson).
         block: how many probes go at once; None takes as many as fit 64 MiB, at most ``min_probes``.
-        seed: a whole number or a generator. With ``reuse`` it must not be the seed of the quadrature, or the same
-            probes are drawn again.
+        seed: a whole number or a generator. With ``reuse`` it must not be the seed of the quadrature, or the
+            same probes are drawn again.
 
     Returns:
         the estimate.
@@ -57,9 +57,9 @@ def trace(
     Raises:
         TypeError, ValueError: an argument has the wrong type or value.
 
-    Source: Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Epperly, Tropp and Webber 2024 (XTrace).
-    The original LLA stops when two successive running means are close, which happens by chance long before the mean
-    is accurate.
+    Source: Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Epperly, Tropp and Webber 2024
+    (XTrace). The original LLA stops when two successive running means are close, which happens by chance long
+    before the mean is accurate.
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -78,7 +78,9 @@ def trace(
 
     if method == "xtrace":
         if reuse is not None:
-            raise ValueError("reuse= gives samples for method='hutchinson' only; xtrace needs the images themselves")
+            raise ValueError(
+                "reuse= gives samples for method='hutchinson' only; xtrace needs the images themselves"
+            )
         if max_products < 2 * min_probes and max_products < operator.dim:
             raise ValueError(
                 f"max_products={max_products} is too small for xtrace, which takes two products a probe; "
@@ -111,7 +113,9 @@ def _reused_forms(operator: Operator, reuse: Quadrature, known: Eigenpairs | Non
     """v.Av of each probe of a quadrature, less its known part: no product is spent on it."""
     forms = reuse.forms()
     if reuse.starts is None or reuse.starts.shape[1] != operator.dim:
-        raise ValueError(f"reuse= is a quadrature of another operator; {operator.name!r} has dimension {operator.dim}")
+        raise ValueError(
+            f"reuse= is a quadrature of another operator; {operator.name!r} has dimension {operator.dim}"
+        )
     if known is None:
         return forms
     along = reuse.starts.to(known.vectors) @ known.vectors.mT

@@ -26,16 +26,16 @@ def xtrace(
 ) -> Estimate:
     """The trace from m Gaussian probes W and 2 m products, m growing until the standard error is small.
 
-    With Y = A W = Q R, the trace is that of Q^T A Q plus that of A on the complement of Q. The second could be sampled
-    with fresh probes (Hutch++). XTrace uses probe i itself, with the subspace of all the others: that estimate t_i is
-    unbiased, and the average over i treats all probes alike. Nothing is thrown away when m grows, since Q only gets
-    new columns.
+    With Y = A W = Q R, the trace is that of Q^T A Q plus that of A on the complement of Q. The second could
+    be sampled with fresh probes (Hutch++). XTrace uses probe i itself, with the subspace of all the others:
+    that estimate t_i is unbiased, and the average over i treats all probes alike. Nothing is thrown away when
+    m grows, since Q only gets new columns.
 
-    Leaving out probe i takes one direction s_i away from the subspace, the i-th column of R^-T, normalised. With
-    w_i = Q^T probe_i, u_i = w_i - s_i (s_i . w_i), r_i the i-th column of R and H = Q^T A Q,
-    t_i = tr H - s_i.H s_i + c_i (w_i.r_i - 2 u_i.r_i + u_i.H u_i): all of it is small algebra. Only the direction of
-    a probe's rest x_i outside the subspace carries information, so its length is replaced by that of a vector drawn
-    from a sphere, c_i = (P - m + 1) / |x_i|^2.
+    Leaving out probe i takes one direction s_i away from the subspace, the i-th column of R^-T, normalised.
+    With w_i = Q^T probe_i, u_i = w_i - s_i (s_i . w_i), r_i the i-th column of R and H = Q^T A Q,
+    t_i = tr H - s_i.H s_i + c_i (w_i.r_i - 2 u_i.r_i + u_i.H u_i): all of it is small algebra. Only the
+    direction of a probe's rest x_i outside the subspace carries information, so its length is replaced by
+    that of a vector drawn from a sphere, c_i = (P - m + 1) / |x_i|^2.
 
     Args:
         operator: the symmetric map A.
@@ -48,10 +48,11 @@ def xtrace(
     Returns:
         value, standard error, the samples t_i, products, and whether ``tol`` was met.
 
-    Source: Epperly, Tropp and Webber, XTrace: making the most of every sample in stochastic trace estimation, 2024,
-    sections 2.1 to 2.3. Their error estimate (section 2.4) treats the t_i as independent and covers the truth within
-    twice of it in 76 to 93 % of the cases we tried: t_i and t_j share what probes i and j say of each other. Where
-    such pairs make up the whole error, its variance is twice that of independent samples, so we widen by 2^(1/2).
+    Source: Epperly, Tropp and Webber, XTrace: making the most of every sample in stochastic trace estimation,
+    2024, sections 2.1 to 2.3. Their error estimate (section 2.4) treats the t_i as independent and covers the
+    truth within twice of it in 76 to 93 % of the cases we tried: t_i and t_j share what probes i and j say of
+    each other. Where such pairs make up the whole error, its variance is twice that of independent samples,
+    so we widen by 2^(1/2).
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -65,7 +66,8 @@ def xtrace(
         exact = float(_products(operator, identity).diagonal().sum(dtype=torch.float64))
         return Estimate(exact, 0.0, torch.zeros(0, dtype=torch.float64), dim, True)
     generator = generator_from(seed)
-    drawn = basis = images = torch.zeros(0, dim, dtype=operator.dtype, device=operator.device)  # rows: W, Q, A Q
+    # rows: the probes W, the basis Q, its images A Q
+    drawn = basis = images = torch.zeros(0, dim, dtype=operator.dtype, device=operator.device)
     triangle = torch.zeros(0, 0, dtype=operator.dtype, device=operator.device)
     count = min_probes
     while True:
@@ -97,26 +99,30 @@ def _extended(basis: Tensor, triangle: Tensor, images: Tensor) -> tuple[Tensor, 
     """Appends ``images`` [B, P] to the QR decomposition whose Q has the rows ``basis`` [M, P]."""
     first = images @ basis.mT
     rest = images - first @ basis
-    second = rest @ basis.mT  # Gram-Schmidt twice
+    second = rest @ basis.mT  # Gram-Schmidt needs a second pass
     fresh, corner = torch.linalg.qr((rest - second @ basis).mT)
-    fresh, turn = torch.linalg.qr(fresh - basis.mT @ (basis @ fresh))  # where the images add next to nothing new
+    # and a third time, where the images added next to nothing new
+    fresh, turn = torch.linalg.qr(fresh - basis.mT @ (basis @ fresh))
     upper = torch.cat([triangle, (first + second).mT], 1)
     lower = torch.cat([corner.new_zeros(len(corner), len(triangle)), turn @ corner], 1)
     return torch.cat([basis, fresh.mT]), torch.cat([upper, lower])
 
 
-def _judged(drawn: Tensor, basis: Tensor, images: Tensor, triangle: Tensor) -> tuple[float, float, Tensor, Tensor]:
+def _judged(
+    drawn: Tensor, basis: Tensor, images: Tensor, triangle: Tensor
+) -> tuple[float, float, Tensor, Tensor]:
     """Value, standard error, samples t_i [m] and H, in float64."""
-    count, dim = basis.shape
-    projected, inside, r = (t.to("cpu", torch.float64) for t in (basis @ images.mT, basis @ drawn.mT, triangle))
+    dim = basis.shape[1]
+    projected, inside, r = (
+        t.to("cpu", torch.float64) for t in (basis @ images.mT, basis @ drawn.mT, triangle)
+    )
     projected = (projected + projected.mT) / 2
     corners = r.diagonal().abs()
     if float(corners.min()) <= 100 * torch.finfo(drawn.dtype).eps * float(corners.max()):
-        # The images are dependent, so Q holds the range of A up to a rest whose Frobenius norm is about the smallest
-        # corner; its trace is at most P^(1/2) times that.
+        # The images are dependent, so Q holds the range of A up to a rest whose Frobenius norm is about the
+        # smallest corner; its trace is at most P^(1/2) times that.
         value, error = float(projected.trace()), math.sqrt(dim) * float(corners.min())
         return value, error, torch.zeros(0, dtype=torch.float64), projected
-    lengths = inner(drawn, drawn).cpu()
     samples = _leave_one_out(r, projected, inside, inner(drawn, drawn).cpu(), dim)
     return float(samples.mean()), math.sqrt(2) * standard_error(samples), samples, projected
 
