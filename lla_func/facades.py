@@ -17,6 +17,7 @@ from torch import Tensor
 from lla_func import modes, plots, store
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.fingerprint import fingerprint
 from lla_func.grid import Landscape, evaluate, surface
 from lla_func.objective import Objective, check, risk
 
@@ -145,8 +146,8 @@ def viz_lla(
         a :class:`LandscapeResult`; with ``return_loss`` only the losses.
 
     Raises:
-        ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
-        OSError: a directory cannot be written; found out before the work starts.
+        ValueError, TypeError: an argument is wrong, or a directory cannot be written; the message names it, its value
+            and what is allowed. Found out before the work starts.
     """
     settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "optimizer")}
     options = modes.options(
@@ -294,7 +295,7 @@ def _provenance(objective: Objective) -> dict[str, Any]:
     return {
         "parameters": len(objective.theta),
         "dtype": str(objective.theta.dtype),
-        "theta": store.fingerprint(objective.theta),
+        "theta": fingerprint(objective.theta),
         "notes": dict(objective.notes),
         "versions": {
             "python": platform.python_version(),
@@ -320,5 +321,6 @@ def _draw(
 
 def _arrays(result: LandscapeResult, cap: float | None) -> np.ndarray | dict[str, np.ndarray]:
     """The losses as the original returns them: one array, or a dict by panel, clipped at the cap."""
-    arrays = [surface(landscape).clamp(max=cap).numpy() for landscape in result.landscapes]
+    highest = float("inf") if cap is None else cap
+    arrays = [surface(landscape).clamp(max=highest).numpy() for landscape in result.landscapes]
     return arrays[0] if len(arrays) == 1 else dict(zip(result.titles, arrays, strict=True))
