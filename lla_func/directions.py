@@ -156,7 +156,7 @@ def without_bias_norm(basis: Tensor, layout: Layout) -> Tensor:
 
 
 def freeze(basis: Tensor, layout: Layout, frozen: int | str | Iterable[str]) -> Tensor:
-    """Sets directions to zero on frozen parameters, which then stay exactly at the trained values.
+    r"""Sets directions to zero on frozen parameters, which then stay exactly at the trained values.
 
     Args:
         basis: directions, [K, P].

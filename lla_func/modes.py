@@ -21,13 +21,20 @@ class Moments(Protocol):
     """Adam's bias-corrected moments as flat vectors: what ``metric.moments(model, optimizer)`` returns."""
 
     @property
-    def first(self) -> Tensor: ...
+    def first(self) -> Tensor:
+        """The mean of gradients m, [P]."""
+
     @property
-    def second(self) -> Tensor: ...
+    def second(self) -> Tensor:
+        """The mean of squared gradients v, [P]."""
+
     @property
-    def lr(self) -> Tensor | float: ...
+    def lr(self) -> Tensor | float:
+        """The learning rate, one number or [P]."""
+
     @property
-    def eps(self) -> Tensor | float: ...
+    def eps(self) -> Tensor | float:
+        """What keeps the denominator positive, one number or [P]."""
 
 
 class Options(NamedTuple):

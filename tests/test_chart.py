@@ -40,7 +40,7 @@ def test_adameq_depends_on_a_over_root_b_only():
 
 def test_adameq_refuses_a_second_coordinate_that_is_not_positive():
     update = chart.adameq(vector(1, 1), vector(1, 0))
-    with pytest.raises(ValueError, match="adameq needs b > 0 .* the smallest b is 0"):
+    with pytest.raises(ValueError, match=r"adameq needs b > 0 .* the smallest b is 0"):
         chart.point(update, vector(1, 0)[None])
 
 

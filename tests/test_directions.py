@@ -220,5 +220,5 @@ def test_bad_input_is_named(layout, call, words):
 
 
 def test_a_missing_generator_is_named(layout):
-    with pytest.raises(TypeError, match="generator=None is not a torch.Generator"):
+    with pytest.raises(TypeError, match=r"generator=None is not a torch\.Generator"):
         directions.random(layout, 2, generator=None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
 from torch.nn import functional
@@ -116,8 +114,7 @@ def test_an_error_in_the_loss_itself_is_raised_as_it_is():
 
     objective = from_loss(broken, torch.ones(2))
     line = chart.line(objective.theta, torch.ones(2))
-    with pytest.raises(RuntimeError, match="sensor"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", EngineFallbackWarning)
+    with pytest.warns(EngineFallbackWarning, match="sensor"), pytest.raises(RuntimeError, match="sensor"):
         evaluate(objective, line, torch.zeros(1, 1), engine="vmap")
 
 
