@@ -37,7 +37,7 @@ def available(device: Any) -> torch.device:
 
 
 def move(tree: Any, device: torch.device) -> Any:
-    """The same pytree with its tensors on ``device``; lists become tuples."""
+    """The same pytree with its tensors on ``device``."""
     return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
 
 
@@ -57,7 +57,7 @@ def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
         leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
         if not leaves:
             raise TypeError(
-                f"{name} is of type {type(tree).__name__} without any tensor; pass a tensor (torch.as_tensor(...)), "
+                f"{name} is of type {type(tree).__name__} and holds no tensor; pass a tensor (torch.as_tensor(...)) "
                 "or a tuple or dict of tensors"
             )
         if any(leaf.ndim == 0 for leaf in leaves):
@@ -74,12 +74,15 @@ def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
     return move(inputs, device), move(targets, device)
 
 
+_END = object()
+
+
 class Streamed:
     """The batches of a loader, moved to the device one by one; every pass gives the same batches.
 
-    A loader draws from the global random generators, and from its own, to shuffle and to augment. Here it draws from a
-    private stream that starts at the same place in every pass, and all generators stay where they were. What workers
-    that outlive a pass (``persistent_workers=True``) draw is beyond reach: use none with random augmentation.
+    A loader draws from the global random generators, and from its own, to shuffle and to augment. Here it draws
+    from a private stream that starts at the same place in every pass, and all generators stay where they were.
+    What workers that outlive a pass draw (``persistent_workers=True``) is beyond reach.
     """
 
     def __init__(self, loader: Iterable[Any], device: torch.device, *, seed: int = 0) -> None:
@@ -94,8 +97,8 @@ class Streamed:
             iterator = iter(self._loader)
         for index in itertools.count():
             with stream:
-                batch = next(iterator, None)
-            if batch is None:
+                batch = next(iterator, _END)
+            if batch is _END:
                 break
             if not isinstance(batch, (tuple, list)) or len(batch) != 2:
                 what = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else type(batch).__name__
@@ -103,13 +106,14 @@ class Streamed:
                     f"loader yields {what} a batch; wrap it so that it yields the pair (inputs, targets)"
                 )
             try:
-                yield checked(*batch, self._device)
+                inputs, targets = batch
+                yield checked(inputs, targets, self._device)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"batch {index} of the loader: {error}") from error
         if self._length not in (None, index):
             raise ValueError(
-                f"loader yields {index} batches in this pass, {self._length} before; it must give all its batches "
-                "in every pass (pass resident=True to read it once and keep the data)"
+                f"loader yields {index} batches in this pass, {self._length} before; it must give the same in "
+                "every pass (resident=True reads it only once)"
             )
         self._length = index
 

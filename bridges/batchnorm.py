@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -45,20 +45,20 @@ def behave(
     Policies:
         ``eval``: running statistics as they are in the model. Simple, but away from the trained point the
             statistics no longer fit the activations, and the landscape looks rougher than training saw it.
-        ``batch``: statistics of the batch at hand, as in training mode; the running ones are neither used nor written.
-        ``recalibrate``: at each theta one more pass over all batches gathers the statistics, then ``eval`` with them:
-            the sample-weighted mean over the batches of their means and of their unbiased variances. Every layer sees
-            inputs normalised by the batch at hand while its statistics are gathered, as in
-            ``torch.optim.swa_utils.update_bn`` (which weights all batches alike, Izmailov et al. 2018, algorithm 1).
+        ``batch``: statistics of the batch at hand, as in training mode; the running ones are not touched.
+        ``recalibrate``: at each theta one more pass over all batches gathers running statistics, then ``eval`` with
+            them. They are the sample-weighted means, over the batches, of a batch's mean and unbiased variance. As
+            in training, a layer's input is normalised by the batch at hand while they are gathered, so that this
+            is ``torch.optim.swa_utils.update_bn`` (Izmailov et al. 2018, algorithm 1) but for the weights.
 
-    A layer without running statistics (``track_running_stats=False``) uses those of the batch under every policy.
+    A layer without running statistics (``track_running_stats=False``) takes those of the batch whatever the policy.
 
     Args:
         borrowed: the model and the loss on it.
         batches: the data that ``recalibrate`` goes over.
         batchnorm: one of the policies.
-        dropout_seed: None for no dropout; a whole number for dropout with masks drawn from this seed, the same for
-            each call with a batch of the same shape, so that all points of a landscape see equal masks.
+        dropout_seed: None for no dropout; a whole number for masks drawn from this seed anew in each call, so that
+            a batch meets the same masks at all points of a landscape.
 
     Raises:
         ValueError, TypeError: unknown policy, or ``dropout_seed`` isn't a whole number from 0 on.
@@ -94,14 +94,14 @@ def behave(
 
 
 def _recalibrating(
-    borrowed: Borrowed, batches: Iterable[Batch], layers: dict[str, nn.Module], pose: Pose, seed: int
+    borrowed: Borrowed, batches: Iterable[Batch], layers: Mapping[str, nn.Module], pose: Pose, seed: int
 ) -> Callable[[Tensor], Callable[[Tensor, Batch], Tensor]]:
     """Maps theta to the loss with running statistics gathered at theta."""
     names = [
         name for layer in layers for part in STATISTICS if (name := f"{layer}.{part}") in borrowed.constants
     ]
-    # With momentum None and a count that starts at zero, PyTorch stores the plain mean over the uses of a layer in one
-    # pass: the batch's own statistics, also for a layer that is used twice.
+    # With momentum None and a count that starts at zero, PyTorch stores the plain mean over the uses of a layer in
+    # one pass: the batch's own statistics, also for a layer that is used twice.
     gathering = dict(pose)
     for layer in layers.values():
         gathering[layer] = {"training": True, "momentum": None}

@@ -1,4 +1,4 @@
-"""From nn.Module to a pure loss of a flat vector: the module is borrowed for each call, never changed or copied."""
+"""From nn.Module to a pure function of a flat vector: the module is borrowed for each call, never changed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
-from bridges.modes import Pose, differentiable_attention, posed
+from bridges.modes import Pose, attention_for, plain, posed
 from bridges.rng import Stream, torch_only
+from bridges.wrapper import ModelWrapper
 from lla_func.layout import Layout
 
 __all__ = ["Borrowed", "layout_of", "trainable", "unwrap"]
@@ -33,8 +34,8 @@ def unwrap(model: Any) -> nn.Module:
             model = model.module
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):  # torch.compile
             model = model._orig_mod
-        elif not isinstance(model, nn.Module) and isinstance(getattr(model, "model", None), nn.Module):
-            model = model.model  # a ModelWrapper
+        elif isinstance(model, ModelWrapper):
+            model = model.model
         else:
             break
     if not isinstance(model, nn.Module):
@@ -48,13 +49,14 @@ def unwrap(model: Any) -> nn.Module:
         type(parameter).__name__ == "DTensor" for parameter in model.parameters()
     ):
         raise TypeError(
-            "model is sharded (FSDP), so no process has all its parameters; load a full state dict into the plain module"
+            "model is sharded (FSDP), so no process has all its parameters; load a full state dict into the "
+            "plain module"
         )
     return model
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that make up theta, by name, in the order of ``model.named_parameters()``; tied ones once.
+    """The parameters that make up theta: those with ``requires_grad``, in the model's order, tied ones once.
 
     Raises:
         ValueError: there are none, or one is not initialised yet.
@@ -74,7 +76,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def layout_of(model: nn.Module) -> Layout:
-    """How the trainable parameters of a model lie in theta, with the role of each and the axis of its filters.
+    """How the trainable parameters of a model lie in theta, with the role and the filters of each.
 
     Example:
         >>> layout_of(nn.Sequential(nn.ConvTranspose2d(3, 5, 2), nn.BatchNorm2d(5))).filter_axes
@@ -119,8 +121,9 @@ class Borrowed:
     """A model and a loss on it, ready to be evaluated at any theta.
 
     ``loss(model, batch)`` may do anything with the model: call it, or its parts. It sees a model whose trainable
-    parameters come from theta, and whose frozen parameters and buffers are constants copied here and now, so later
-    training does not alter the result. The caller's model is in use only for the time of a call, and left as it was.
+    parameters come from theta. Frozen parameters and buffers are constants copied here and now, so later training
+    does not alter the result. The caller's model is in use only for the time of a call, and left as it was; another
+    thread must not use it meanwhile.
 
     Args:
         model: any module; it is never moved to another device, nor its parameters.
@@ -148,7 +151,7 @@ class Borrowed:
         parameters = trainable(self.model)
         self.theta = self.layout.ravel({k: p.detach() for k, p in parameters.items()}).to(device, copy=True)
         self._moving = {name: f"model.{name}" for name in parameters}
-        # Every place a tensor is tied to, by its first name; resolved once, since it takes a walk over the model.
+        # Tied tensors have several places. They are resolved once, since it takes a walk over the model.
         first: dict[int, str] = {}
         self._places: dict[str, str] = {}
         self.constants: dict[str, Tensor] = {}
@@ -172,8 +175,8 @@ class Borrowed:
     ) -> Tensor:
         """The loss at theta [P] on one batch, with modules posed and some buffers replaced.
 
-        Buffers that the forward pass writes to are written to in ``buffers`` only; constants are copied for each call.
-        Random numbers, if the pass draws any, are the same in every call.
+        A pass may write to buffers: it writes to those given, of the others to copies made for this call. Random
+        numbers, if the pass draws any, are the same in every call.
         """
         tensors = {
             k: v.clone() if k in self._buffers and k not in buffers else v for k, v in self.constants.items()
@@ -181,7 +184,7 @@ class Borrowed:
         tensors |= buffers
         tensors |= {self._moving[name]: view for name, view in self.layout.unravel(theta).items()}
         everywhere = {name: tensors[first] for name, first in self._places.items()}
-        with posed(pose), Stream(seed, self._sources), differentiable_attention():
+        with posed(pose), Stream(seed, self._sources), attention_for(theta):
             value = functional_call(self.pipeline, everywhere, (batch,), tie_weights=False)
         return _scalar(value, theta)
 
@@ -198,8 +201,8 @@ def _scalar(value: Any, theta: Tensor) -> Tensor:
         return value
     if not isinstance(value, (int, float)):
         raise TypeError(f"the loss is of type {type(value).__name__}; a scalar tensor is needed")
-    if theta.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(theta):
+    if not plain(theta):
         raise TypeError(
-            f"the loss is the number {value:g}, which has no derivative; return the tensor, without .item() or float()"
+            f"the loss is the number {value:g}, which has no derivative; return the tensor, without .item()"
         )
     return torch.tensor(value, dtype=torch.float64, device=theta.device)

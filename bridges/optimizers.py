@@ -38,9 +38,10 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
     """The moments of an Adam-like optimizer, in the order of the model's trainable parameters.
 
     Parameters are matched by identity, so several groups, a subset or another order are all right, as long as the
-    optimizer was built for this very model. Each group's betas, lr and eps are used. Adam-like is whatever keeps
-    ``exp_avg``, ``exp_avg_sq`` and ``step``: Adam, AdamW, and also NAdam and RAdam, whose moments are corrected here
-    as Adam's are (Kingma and Ba 2015, algorithm 1). Weight decay is no part of the moments of AdamW.
+    optimizer was built for this very model. Each group's own betas, lr and eps are used. Adam-like is whatever keeps
+    ``exp_avg``, ``exp_avg_sq`` and ``step``: Adam, AdamW, and also NAdam and RAdam, whose moments are corrected
+    here as Adam's are (Kingma and Ba 2015, algorithm 1). The decoupled weight decay of AdamW is no part of them.
+    The original matches by position and takes the raw moments.
 
     Args:
         model: the module that the optimizer trains.
@@ -62,7 +63,7 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(
-            f"optimizer is of type {type(optimizer).__name__}; the torch.optim optimizer that trained the model is needed"
+            f"optimizer is of type {type(optimizer).__name__}; pass the torch.optim optimizer that trained the model"
         )
     kind = type(optimizer).__name__
     module = unwrap(model)
@@ -72,8 +73,8 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
     held = {name: p for name, p in parameters.items() if id(p) in groups}
     if not held:
         raise ValueError(
-            f"optimizer ({kind}) holds none of the model's parameters; pass the one that was built from this model's "
-            "parameters (a copy of the model has others)"
+            f"optimizer ({kind}) holds none of the model's trainable parameters; pass the one that was built from "
+            "this very model (a copy of the model has other parameters)"
         )
     if any("betas" not in groups[id(p)] or "eps" not in groups[id(p)] for p in held.values()):
         raise ValueError(f"optimizer is {kind}, which has no Adam moments; train with Adam or AdamW")
@@ -83,41 +84,49 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
             f"optimizer ({kind}) has not stepped, so it has no moments yet; train at least one step"
         )
 
-    columns: dict[str, dict[str, Tensor]] = {field: {} for field in Moments._fields}
+    raw: list[dict[str, Tensor]] = [{}, {}]
+    corrected: list[dict[str, Tensor]] = [{}, {}]
     for name, parameter in parameters.items():
-        group = groups.get(id(parameter), optimizer.defaults)
-        values = _one(states.get(name), group, parameter, f"optimizer ({kind}), parameter {name!r}")
-        for field, value in zip(Moments._fields, values, strict=True):
-            columns[field][name] = value
-    vectors = {field: layout.ravel(column) for field, column in columns.items()}
-    if device is not None:
-        vectors = {field: vector.to(device) for field, vector in vectors.items()}
-    return Moments(**{k: _plain(v) if k in ("lr", "eps") else v for k, v in vectors.items()})
+        state = states.get(name)
+        pair = (None, None) if state is None else _stored(state, parameter, f"optimizer ({kind}), {name!r}")
+        for i, moment in enumerate(pair):
+            stored = torch.zeros_like(parameter) if moment is None else moment.detach().to(parameter)
+            raw[i][name] = corrected[i][name] = stored.detach()
+            if state is not None:
+                beta = float(groups[id(parameter)]["betas"][i])
+                corrected[i][name] = stored / (1 - beta ** float(state["step"]))
+
+    def vector(column: dict[str, Tensor]) -> Tensor:
+        return layout.ravel(column).to(device)
+
+    def setting(key: str) -> Tensor | float:
+        values = {name: float(groups[id(p)][key]) for name, p in held.items()}
+        if len(set(values.values())) == 1:
+            return next(iter(values.values()))
+        fill = {n: torch.full_like(p, values.get(n, 0.0), requires_grad=False) for n, p in parameters.items()}
+        return vector(fill)
+
+    return Moments(
+        first=vector(corrected[0]),
+        second=vector(corrected[1]),
+        lr=setting("lr"),
+        eps=setting("eps"),
+        raw_first=vector(raw[0]),
+        raw_second=vector(raw[1]),
+    )
 
 
-def _one(
-    state: dict[str, Any] | None, group: dict[str, Any], parameter: Tensor, where: str
-) -> tuple[Tensor, ...]:
-    """The fields of Moments for one parameter, each of its shape, dtype and device."""
-
-    def like(value: Any) -> Tensor:
-        return torch.full_like(parameter, float(value), requires_grad=False)
-
-    if state is None:
-        zero = like(0)
-        return zero, zero, like(group["lr"]), like(group["eps"]), zero, zero
-    if missing := [key for key in ("exp_avg", "exp_avg_sq", "step") if key not in state]:
-        raise ValueError(f"{where} has no {missing[0]!r} in its state; train with Adam or AdamW")
-    raw = [state["exp_avg"], state.get("max_exp_avg_sq", state["exp_avg_sq"])]
-    if any(moment.shape != parameter.shape for moment in raw):
-        raise ValueError(
-            f"{where} has moments of shape {list(raw[0].shape)}, the parameter has {list(parameter.shape)}"
-        )
-    first, second = (moment.detach().to(parameter) for moment in raw)
-    left = [1 - float(beta) ** float(state["step"]) for beta in group["betas"]]
-    return first / left[0], second / left[1], like(group["lr"]), like(group["eps"]), first, second
-
-
-def _plain(vector: Tensor) -> Tensor | float:
-    """The number, if all elements are the same."""
-    return float(vector[0]) if bool((vector == vector[0]).all()) else vector
+def _stored(state: dict[str, Any], parameter: Tensor, where: str) -> tuple[Tensor, Tensor]:
+    """The moments as an optimizer stores them for one parameter."""
+    for key in ("exp_avg", "exp_avg_sq", "step"):
+        if key not in state:
+            raise ValueError(
+                f"{where}: the state has no {key!r}, so there are no Adam moments; use Adam or AdamW"
+            )
+    first, second = state["exp_avg"], state.get("max_exp_avg_sq", state["exp_avg_sq"])
+    for moment in (first, second):
+        if moment.shape != parameter.shape:
+            raise ValueError(
+                f"{where}: a moment has shape {list(moment.shape)}, the parameter has {list(parameter.shape)}"
+            )
+    return first, second

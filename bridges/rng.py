@@ -33,7 +33,7 @@ def torch_only(device: torch.device) -> tuple[Source, ...]:
     """
     sources = [Source.of(torch.default_generator)]
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.init()
         index = torch.cuda.current_device() if device.index is None else device.index
         sources.append(Source.of(torch.cuda.default_generators[index]))
     return tuple(sources)
@@ -51,8 +51,8 @@ def everything(device: torch.device, *, also: Iterable[torch.Generator] = ()) ->
 class Stream:
     """A context in which global generators continue a private stream; outside they are where they were.
 
-    It may be entered again and again: the first time the generators are seeded, later each goes on from where the
-    stream was left. So a loop can draw from the stream while its body sees the undisturbed global state.
+    It may be entered again and again: the first time the generators are seeded, later each goes on from where
+    the stream was left. So a loop can draw from the stream while its body sees the undisturbed global state.
 
     Example:
         >>> stream = Stream(0, torch_only(torch.device("cpu")))
