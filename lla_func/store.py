@@ -74,7 +74,7 @@ def file_name(name: str, value: str) -> str:
         >>> file_name("name", "lenet/run")
         Traceback (most recent call last):
         ...
-        ValueError: name='lenet/run' can not be a file name because of '/'; folders go into the directory's path
+        ValueError: name='lenet/run' can not be a file name because of '/'; folders belong into the directory
     """
     if not isinstance(value, str):
         raise TypeError(f"{name}={value!r} is not a str")
@@ -82,7 +82,7 @@ def file_name(name: str, value: str) -> str:
         if character in '/\\<>:"|?*' or not character.isprintable():
             raise ValueError(
                 f"{name}={value!r} can not be a file name because of {character!r}; "
-                "folders go into the directory's path"
+                "folders belong into the directory"
             )
     if not value.strip(". "):
         raise ValueError(f"{name}={value!r} can not be a file name; use letters and digits")
@@ -162,8 +162,8 @@ def save_landscapes(path: PathLike, landscapes: Sequence[Landscape], titles: Seq
     """Writes landscapes and their titles to one npz file; :func:`load_landscapes` is the exact inverse.
 
     Coordinates and losses are arrays; the rest is JSON text inside the file, so what a chart summary or
-    diagnostics hold must be plain data (see :func:`save_json`; tuples come back as lists, dtypes and devices as
-    strings).
+    diagnostics hold must be plain data (see :func:`save_json`; tuples come back as lists, dtypes and devices
+    as strings).
 
     Example:
         >>> line = torch.linspace(-1, 1, 5, dtype=torch.float64)
@@ -221,8 +221,8 @@ def save_json(path: PathLike, mapping: Mapping[str, Any]) -> Path:
     """Writes settings or a summary as JSON that every parser accepts, in the mapping's order.
 
     JSON knows no NaN and no infinity: they become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``,
-    which ``float`` (and JavaScript's ``Number``) turn back into numbers. Tensors and arrays become nested lists,
-    named tuples and dataclasses become objects, paths, torch dtypes and devices become strings.
+    which ``float`` (and JavaScript's ``Number``) turn back into numbers. Tensors and arrays become nested
+    lists, named tuples and dataclasses become objects, paths, torch dtypes and devices become strings.
 
     Raises:
         TypeError: a value is none of these; where it lies is named.
