@@ -64,8 +64,7 @@ def eigenpairs(
             (half from each end, the larger half from the top, descending).
         tol: bound for the residuals, relative to the largest Ritz value in magnitude. An isolated eigenvalue
             is then far better than that: its error goes with the square of the residual. Below about ten
-                roundings of the
-            operator's dtype it can't be met.
+            roundings of the operator's dtype it can't be met.
         max_iter: the most products that are spent.
         start: a vector [P], a block [B, P], or a ``lanczos`` run with its basis, whose work is continued.
         max_basis: the most vectors held, twice that many with their images; max(24, 2 k + 10) if None.
@@ -79,8 +78,7 @@ def eigenpairs(
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
 
-    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992, theorem 4.1 (the length of the
-    check). The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
+    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992 (the length of the check). The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
     reports no residual; it takes several times as many products for the same error.
 
     Example:
@@ -101,7 +99,7 @@ def eigenpairs(
             f"max_basis={capacity} is too small for k={k}; pass at least {min(k + 2, operator.dim)}"
         )
     capacity = min(capacity, operator.dim)
-    generator = generator_from(seed)
+    generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
     held_on = operator.device if basis_device is None else torch.device(basis_device)
     space = _Space(
@@ -128,7 +126,7 @@ def eigenpairs(
     else:
         first = _random(operator, generator) if start is None else start
         check_vectors("start", first, operator)
-        first = first[None] if first.ndim == 1 else first
+        first = torch.atleast_2d(first.detach())
         if len(first) > min(capacity, max_iter):
             raise ValueError(
                 f"start holds {len(first)} vectors; pass at most {min(capacity, max_iter)} (max_basis, max_iter)"

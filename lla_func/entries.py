@@ -49,7 +49,7 @@ def frobenius(
         probes: how many samples in all; those of ``reuse`` are among them.
         known: eigenpairs of this operator, taken out first.
         reuse: a quadrature with its probes; usable if it has two steps or more and nothing is ``known``.
-        seed: a whole number or a generator, not that of the quadrature.
+        seed: a whole number or a generator.
 
     Returns:
         the norm. ``samples`` are those of its square; its standard error is theirs over twice the norm.
@@ -74,7 +74,7 @@ def frobenius(
     taken_out = 0.0 if known is None else float(known.values.square().sum())
     needed = max(0, count - len(samples))
     rows = rows_per_block(operator, 2, block=None)
-    generator = generator_from(seed)
+    generator = generator_from(seed, stream=5)
     for begin in range(0, needed, rows):
         image = apply(rest, _signs(rest, min(rows, needed - begin), generator))
         samples = torch.cat([samples, inner(image, image).cpu()])
@@ -111,7 +111,7 @@ def diagonal(
     """
     count = positive_int("probes", probes, least=2)
     rest = operator if known is None else deflate(operator, known)
-    generator = generator_from(seed)
+    generator = generator_from(seed, stream=5)
     # Welford's running mean and sum of squares: no sample is kept, and nothing cancels.
     mean, squares = torch.zeros(2, operator.dim, dtype=torch.float64, device=operator.device)
     for done in range(1, count + 1):

@@ -36,7 +36,8 @@ class Tridiagonal(NamedTuple):
         start: the start vector as it came, [P].
         length: the number of steps done; in a block, a row that ended early is padded with zeros behind it.
         orthogonality_loss: the largest of |q_i . q_j| (i != j) and | |q_i|^2 - 1 |. Measured where the whole
-            basis is held; else the larger of the measured one and the estimate of Simon's recurrence.
+            basis is held; else the larger of what is measured among the held vectors and the estimate of Simon's
+            recurrence, which errs upward.
         products: matrix-vector products spent.
     """
 
@@ -64,8 +65,7 @@ def lanczos(
     """Runs ``steps`` steps of Lanczos with full reorthogonalisation from a vector, or from each row of a block.
 
     Every new vector is orthogonalised against all held ones twice, which is enough (Parlett, The Symmetric
-    Eigenvalue Problem, section 6.9). The coefficients are accumulated in float64 whatever the operator's
-    dtype.
+    Eigenvalue Problem, section 6.9). The coefficients are float64 whatever the operator's dtype.
 
     Args:
         operator: the symmetric map.
@@ -103,14 +103,13 @@ def lanczos(
     check_vectors("v0", v0, operator)
     steps = min(positive_int("steps", steps), operator.dim)
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
-    generator = generator_from(seed)
-    block = v0[None] if v0.ndim == 1 else v0
+    generator = generator_from(seed, stream=1)
+    block = torch.atleast_2d(v0.detach())
     count = len(block)
     norms = inner(block, block).sqrt()
-    if not bool((norms > 0).all()):
-        raise ValueError(
-            f"v0 is zero or not finite in row {int((~(norms > 0)).nonzero()[0])}; pass a non-zero vector"
-        )
+    unfit = ~((norms > 0) & norms.isfinite())
+    if bool(unfit.any()):
+        raise ValueError(f"v0 is zero or not finite in row {int(unfit.nonzero()[0])}; pass a non-zero vector")
 
     # A ring: step j lies in slot j % held. Slots not yet written are zero and change no projection.
     held_on = operator.device if basis_device is None else torch.device(basis_device)
@@ -193,8 +192,8 @@ def apply(operator: Operator, block: Tensor) -> Tensor:
 
 
 def inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products over the last axis, accumulated in float64."""
-    return (left * right).sum(-1, dtype=torch.float64)
+    """Inner products over the last axis in float64, in which squares neither overflow nor vanish."""
+    return (left.to(torch.float64) * right).sum(-1)
 
 
 def rows_per_block(operator: Operator, vectors_per_row: int, *, block: int | None) -> int:
@@ -255,9 +254,9 @@ def _measured_loss(bases: Tensor, length: Tensor) -> Tensor:
 def _estimated_loss(alphas: Tensor, betas: Tensor, held: int, rounding: float) -> float:
     """Follows q_i . q_j from the coefficients alone, where vectors older than ``held`` steps are gone.
 
-    Source: Simon, The Lanczos algorithm with partial reorthogonalization, 1984, equation (2.13): multiplying
-    the three-term recurrence by an old basis vector gives one for the inner products. Held vectors are set to
-    rounding.
+    Source: Simon, The Lanczos algorithm with partial reorthogonalization, 1984: multiplying the three-term
+    recurrence by an old basis vector gives a recurrence for the inner products. Those with held vectors are set
+    to rounding. It errs upward, by up to five orders of magnitude in our trials.
     """
     steps = len(alphas)
     noise = rounding * float(torch.maximum(alphas.abs().max(), betas.max()))

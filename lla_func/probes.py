@@ -10,11 +10,13 @@ from lla_func.errors import one_of, positive_int
 __all__ = ["generator_from", "probes"]
 
 
-def generator_from(seed: int | torch.Generator) -> torch.Generator:
+def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Generator:
     """The generator that ``seed`` names: itself, or a new one on the CPU seeded with the whole number.
 
     Args:
         seed: a whole number, or a ``torch.Generator`` whose state then moves with every draw.
+        stream: tells apart what functions draw for the same number, so that a trace estimated with the seed
+            of a quadrature doesn't meet its probes again. Without effect on a generator.
 
     Raises:
         TypeError: ``seed`` is neither.
@@ -27,7 +29,8 @@ def generator_from(seed: int | torch.Generator) -> torch.Generator:
         return seed
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"seed={seed!r} is neither a whole number nor a torch.Generator; pass one of these")
-    return torch.Generator().manual_seed(seed.__index__())
+    # The generator reads the low 32 bits only; multiples of the golden ratio lie far apart among these.
+    return torch.Generator().manual_seed((seed.__index__() + 0x9E3779B9 * stream) % 2**32)
 
 
 def probes(

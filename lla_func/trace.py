@@ -33,7 +33,7 @@ def trace(
 
     "hutchinson" averages v.Av over random signs v. "xtrace" spends half of its products on a subspace that
     captures the large eigenvalues and averages over leaving each probe out; it wins by far where the spectrum
-    decays and loses a factor of two at most where it's flat. Eigenpairs already ``known`` are taken out
+    decays and loses a little where it's flat. It holds 3 vectors a probe. Eigenpairs already ``known`` are taken out
     first, exactly, which removes most of the variance of a spectrum with outliers (the idea of Hutch++).
     Where P is no more than the first batch of products, the trace is read off the unit vectors exactly.
 
@@ -48,8 +48,7 @@ def trace(
         known: eigenpairs of this operator.
         reuse: a quadrature with its probes; each gives a sample v.Av for nothing (hutchinson).
         block: how many probes go at once; None takes as many as fit 64 MiB, at most ``min_probes``.
-        seed: a whole number or a generator. With ``reuse`` it must not be the seed of the quadrature, or the
-            same probes are drawn again.
+        seed: a whole number or a generator.
 
     Returns:
         the estimate.
@@ -71,7 +70,7 @@ def trace(
     tol = finite_number("tol", tol, above=0.0)
     min_probes = positive_int("min_probes", min_probes, least=4)
     max_products = positive_int("max_products", max_products)
-    generator = generator_from(seed)
+    generator = generator_from(seed, stream=3)
     taken_out = 0.0 if known is None else float(known.values.sum())
     size = 0.0 if known is None else float(known.values.abs().sum())
     rest = operator if known is None else deflate(operator, known)

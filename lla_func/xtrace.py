@@ -49,10 +49,9 @@ def xtrace(
         value, standard error, the samples t_i, products, and whether ``tol`` was met.
 
     Source: Epperly, Tropp and Webber, XTrace: making the most of every sample in stochastic trace estimation,
-    2024, sections 2.1 to 2.3. Their error estimate (section 2.4) treats the t_i as independent and covers the
-    truth within twice of it in 76 to 93 % of the cases we tried: t_i and t_j share what probes i and j say of
-    each other. Where such pairs make up the whole error, its variance is twice that of independent samples,
-    so we widen by 2^(1/2).
+    2024. Their error estimate treats the t_i as independent and covers the truth within twice of it in 76 to
+    93 % of the cases we tried: t_i and t_j share what probes i and j say of each other. Where such pairs make
+    up the whole error, its variance is twice that of independent samples, so we widen by 2^(1/2).
 
     Example:
         >>> from lla_func.operators import from_matrix
@@ -65,7 +64,7 @@ def xtrace(
         identity = torch.eye(dim, dtype=operator.dtype, device=operator.device)
         exact = float(_products(operator, identity).diagonal().sum(dtype=torch.float64))
         return Estimate(exact, 0.0, torch.zeros(0, dtype=torch.float64), dim, True)
-    generator = generator_from(seed)
+    generator = generator_from(seed, stream=4)
     # rows: the probes W, the basis Q, its images A Q
     drawn = basis = images = torch.zeros(0, dim, dtype=operator.dtype, device=operator.device)
     triangle = torch.zeros(0, 0, dtype=operator.dtype, device=operator.device)
