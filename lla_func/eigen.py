@@ -78,7 +78,8 @@ def eigenpairs(
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
 
-    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992 (the length of the check). The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
+    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992 (the length of the check). The
+        original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
     reports no residual; it takes several times as many products for the same error.
 
     Example:

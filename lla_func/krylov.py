@@ -36,8 +36,8 @@ class Tridiagonal(NamedTuple):
         start: the start vector as it came, [P].
         length: the number of steps done; in a block, a row that ended early is padded with zeros behind it.
         orthogonality_loss: the largest of |q_i . q_j| (i != j) and | |q_i|^2 - 1 |. Measured where the whole
-            basis is held; else the larger of what is measured among the held vectors and the estimate of Simon's
-            recurrence, which errs upward.
+            basis is held; else the larger of what is measured among the held vectors and the estimate of
+            Simon's recurrence, which errs upward.
         products: matrix-vector products spent.
     """
 
@@ -255,8 +255,8 @@ def _estimated_loss(alphas: Tensor, betas: Tensor, held: int, rounding: float) -
     """Follows q_i . q_j from the coefficients alone, where vectors older than ``held`` steps are gone.
 
     Source: Simon, The Lanczos algorithm with partial reorthogonalization, 1984: multiplying the three-term
-    recurrence by an old basis vector gives a recurrence for the inner products. Those with held vectors are set
-    to rounding. It errs upward, by up to five orders of magnitude in our trials.
+    recurrence by an old basis vector gives a recurrence for the inner products. Those with held vectors are
+    set to rounding. It errs upward, by up to five orders of magnitude in our trials.
     """
     steps = len(alphas)
     noise = rounding * float(torch.maximum(alphas.abs().max(), betas.max()))

@@ -33,9 +33,10 @@ def trace(
 
     "hutchinson" averages v.Av over random signs v. "xtrace" spends half of its products on a subspace that
     captures the large eigenvalues and averages over leaving each probe out; it wins by far where the spectrum
-    decays and loses a little where it's flat. It holds 3 vectors a probe. Eigenpairs already ``known`` are taken out
-    first, exactly, which removes most of the variance of a spectrum with outliers (the idea of Hutch++).
-    Where P is no more than the first batch of products, the trace is read off the unit vectors exactly.
+    decays and loses a little where it's flat. It holds 3 vectors a probe. Eigenpairs already ``known`` are
+    taken out first, exactly, which removes most of the variance of a spectrum with outliers (the idea of
+    Hutch++). Where P is no more than the first batch of products, the trace is read off the unit vectors
+    exactly.
 
     Args:
         operator: the symmetric map.

@@ -103,7 +103,8 @@ def test_an_invariant_subspace_stops_the_run() -> None:
     found = krylov.lanczos(from_matrix(torch.diag(values)), torch.ones(8, dtype=F64), 8)
     assert int(found.length) == len(found.alphas) == found.products == 4
     torch.testing.assert_close(
-        torch.linalg.eigvalsh(krylov.tridiagonal_matrix(found)), torch.arange(4, dtype=F64), atol=1e-12, rtol=0
+        torch.linalg.eigvalsh(krylov.tridiagonal_matrix(found)), torch.arange(4, dtype=F64), atol=1e-12,
+        rtol=0
     )
     assert float(found.residual.norm()) < 1e-12
 
@@ -149,15 +150,12 @@ def test_more_steps_than_dimensions_are_not_made() -> None:
 def test_the_estimated_loss_is_never_below_the_true_one(
     max_v: int, steps: int, dtype: torch.dtype
 ) -> None:
-    diagonal = torch.cat([torch.rand(97, generator=generator_from(0)), torch.tensor([20.0, 30, 50])]).to(dtype)
-    operator, seen = recorded(Operator(lambda v: v * diagonal, 100, dtype, torch.device("cpu")))
-    found = krylov.lanczos(operator, torch.ones(100, dtype=dtype), steps, max_v=max_v)
-    basis = torch.stack(seen)
-    true = float((basis @ basis.T - torch.eye(steps)).abs().max())
-    rounding = 100 * torch.finfo(dtype).eps
-    assert found.orthogonality_loss >= 0.5 * true
-    assert found.orthogonality_loss < max(1e6 * true, rounding)
-    assert (found.basis is None) == (max_v < steps)
+    diagonal = torch.cat([torch.rand(97, generator=generator_from(0)), torch.tensor([20.0, 30,
+    50])]).to(dtype) operator, seen = recorded(Operator(lambda v: v * diagonal, 100, dtype,
+    torch.device("cpu"))) found = krylov.lanczos(operator, torch.ones(100, dtype=dtype), steps, max_v=max_v)
+    basis = torch.stack(seen) true = float((basis @ basis.T - torch.eye(steps)).abs().max()) rounding = 100 *
+    torch.finfo(dtype).eps assert found.orthogonality_loss >= 0.5 * true assert found.orthogonality_loss <
+    max(1e6 * true, rounding) assert (found.basis is None) == (max_v < steps)
 
 
 def test_a_short_memory_loses_orthogonality_and_says_so() -> None:

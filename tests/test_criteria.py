@@ -1,0 +1,182 @@
+"""Criteria: closed forms, invariances, and defined values where a side of the spectrum is missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from lla_func import criteria, spectrum
+from lla_func.operators import Operator
+
+F64 = torch.float64
+INF = math.inf
+
+
+def diagonal_operator(values: torch.Tensor) -> Operator:
+    return Operator(lambda v: v * values, len(values), values.dtype, torch.device("cpu"), "diagonal")
+
+
+def tensor(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def as_lla_computes_them(nodes: torch.Tensor, weights: torch.Tensor, n: float) -> tuple[float, float]:
+    """r_e and K_hn by the definition of the original library, run by run."""
+    ratios, sums = [], []
+    for theta, tau in zip(nodes.numpy(), weights.numpy(), strict=True):
+        ratios.append(abs(theta.min() / theta.max()))
+        product = theta * tau
+        sums.append(np.sum(np.abs(product[theta < 0]) ** n) / np.sum(product[theta > 0] ** n))
+    return float(np.mean(ratios)), float(np.mean(sums))
+
+
+@pytest.mark.parametrize("n", [0.25, 0.5, 1.0, 2.0])
+def test_the_criteria_are_those_of_lla(n: float) -> None:
+    values = torch.linspace(-1, 5, 60, dtype=F64)
+    rules = spectrum.quadrature(diagonal_operator(values), 12, 5)
+    ratio, summed = as_lla_computes_them(rules.nodes, rules.weights, n)
+    assert criteria.r_e(rules.nodes).value == pytest.approx(ratio, rel=1e-12)
+    assert criteria.k_hn(rules.nodes, rules.weights, n=n).value == pytest.approx(summed, rel=1e-12)
+
+
+def test_a_diagonal_quadratic_gives_every_criterion_exactly() -> None:
+    values = tensor(-2, -0.5, 1, 3, 8)
+    rules = spectrum.quadrature(diagonal_operator(values), 5, 3)
+    assert criteria.r_e(rules.nodes).value == pytest.approx(0.25)
+    roots = (math.sqrt(2) + math.sqrt(0.5)) / (1 + math.sqrt(3) + math.sqrt(8))
+    inside = criteria.k_hn(rules.nodes, rules.weights)
+    outside = criteria.k_hn(rules.nodes, rules.weights, weight="outside")
+    assert inside.value == pytest.approx(roots)
+    assert outside.value == pytest.approx(roots)  # equal weights: no difference
+    assert inside.spread == pytest.approx(0.0, abs=1e-9)
+    assert criteria.c_t(rules.nodes) == pytest.approx(-0.25)
+    # multiplicities enter with their weights: inside the power as 2^n, outside as 2
+    rules = spectrum.quadrature(diagonal_operator(tensor(-1, -1, 4)), 3, 1)
+    assert criteria.k_hn(rules.nodes, rules.weights, n=0.5).value == pytest.approx(math.sqrt(2) / 2)
+    assert criteria.k_hn(rules.nodes, rules.weights, n=0.5, weight="outside").value == pytest.approx(2 / 2)
+
+
+def test_the_weight_outside_has_a_limit_and_the_weight_inside_has_none() -> None:
+    values = torch.cat([torch.linspace(-1, 0, 400, dtype=F64), torch.linspace(0, 3, 400, dtype=F64)])
+    limit = float(values[values < 0].abs().sqrt().sum() / values[values > 0].sqrt().sum())
+    shares = {}
+    for steps in (10, 40, 160):
+        rules = spectrum.quadrature(diagonal_operator(values), steps, 8)
+        shares[steps] = [
+            criteria.k_hn(rules.nodes, rules.weights, weight=weight).value for weight in ("outside", "inside")
+        ]
+    assert shares[160][0] == pytest.approx(limit, rel=0.02)
+    assert abs(shares[160][0] - shares[40][0]) < 0.01
+    splits = torch.tensor([[-1.0, 4.0]]), torch.tensor([[0.5, 0.5]])
+    halves = torch.tensor([[-1.0, -1.0, 4.0]]), torch.tensor([[0.25, 0.25, 0.5]])
+    ratio = criteria.k_hn(*halves).value / criteria.k_hn(*splits).value
+    assert ratio == pytest.approx(math.sqrt(2))
+    outside = [criteria.k_hn(*table, weight="outside").value for table in (splits, halves)]
+    assert outside[0] == pytest.approx(outside[1])
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
+def test_no_criterion_depends_on_the_scale(scale: float) -> None:
+    nodes, weights = tensor(-2, 1, 5), tensor(0.2, 0.5, 0.3)
+    assert criteria.r_e(scale * nodes).value == pytest.approx(criteria.r_e(nodes).value)
+    assert criteria.c_t(scale * nodes) == pytest.approx(criteria.c_t(nodes))
+    for n in (0.5, 3.0):
+        one = criteria.k_hn(nodes, weights, n=n).value
+        assert criteria.k_hn(scale * nodes, weights, n=n).value == pytest.approx(one)
+
+
+def test_the_negative_operator_has_the_inverse_criteria() -> None:
+    nodes, weights = tensor(-2, 1, 5), tensor(0.2, 0.5, 0.3)
+    assert criteria.r_e(-nodes).value == pytest.approx(1 / criteria.r_e(nodes).value)
+    assert criteria.k_hn(-nodes, weights).value == pytest.approx(1 / criteria.k_hn(nodes, weights).value)
+    assert criteria.c_t(-nodes) == pytest.approx(1 / criteria.c_t(nodes))
+
+
+SIDES = {  # nodes: r_e, K_hn, C_t, class
+    "positive": (tensor(1, 2, 4), 0.25, 0.0, 0.0, "mainly positive"),
+    "semidefinite": (tensor(0, 2, 4), 0.0, 0.0, 0.0, "mainly positive"),
+    "zero to rounding": (tensor(-4e-7, 2, 4), 0.0, 0.0, 0.0, "mainly positive"),
+    "negative": (tensor(-4, -2, -1), 4.0, INF, -INF, "mainly negative"),
+    "negative semidefinite": (tensor(-4, -2, 0), INF, INF, -INF, "mainly negative"),
+    "zero": (tensor(0, 0, 0), 0.0, 0.0, 0.0, "zero"),
+    "balanced": (tensor(-3, 0, 3), 1.0, 1.0, -1.0, "mixed"),
+    "mostly negative": (tensor(-9, 0, 3), 3.0, math.sqrt(3), -3.0, "mainly negative"),
+}
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_one_sided_spectra_have_defined_criteria(name: str) -> None:
+    nodes, ratio, summed, depth, kind = SIDES[name]
+    weights = tensor(1 / 3, 1 / 3, 1 / 3)
+    assert criteria.r_e(nodes).value == pytest.approx(ratio)
+    for weight in ("inside", "outside"):
+        assert criteria.k_hn(nodes, weights, weight=weight).value == pytest.approx(summed)
+    assert criteria.c_t(nodes) == pytest.approx(depth)
+    assert criteria.spectrum_class(nodes) == kind
+
+
+def test_rounding_is_not_counted_as_curvature_unless_asked_for() -> None:
+    nodes, weights = tensor(-1e-7, 1), tensor(0.9, 0.1)
+    assert criteria.k_hn(nodes, weights).value == 0.0
+    assert criteria.k_hn(nodes, weights, zero=0.0).value == pytest.approx(math.sqrt(9e-7))
+    assert criteria.c_t(nodes, zero=0.0) == pytest.approx(-1e-7)
+
+
+def test_a_float32_null_space_is_not_negative_curvature() -> None:
+    factor = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
+    operator = Operator(lambda v: (v @ factor) @ factor.T, 60, torch.float32, torch.device("cpu"))
+    rules = spectrum.quadrature(operator, 20, 4, on_breakdown="restart")
+    assert float(rules.nodes.min()) < 0  # by rounding
+    assert criteria.k_hn(rules.nodes, rules.weights).value == 0.0
+    assert criteria.c_t(rules.nodes) == 0.0
+
+
+def test_the_spread_is_that_of_the_runs() -> None:
+    nodes, weights = torch.stack([tensor(-1, 4), tensor(-2, 4)]), torch.full((2, 2), 0.5, dtype=F64)
+    found = criteria.r_e(nodes)
+    assert found.runs.tolist() == [0.25, 0.5]
+    assert found.spread == pytest.approx(tensor(0.25, 0.5).std().item())
+    assert math.isnan(criteria.k_hn(nodes[0], weights[0]).spread)
+
+
+def test_the_class_follows_its_rule_at_the_boundaries() -> None:
+    assert criteria.spectrum_class(tensor(-1, 2.1)) == "mainly positive"
+    assert criteria.spectrum_class(tensor(-1, 2)) == "mixed"
+    assert criteria.spectrum_class(tensor(-2, 1)) == "mixed"
+    assert criteria.spectrum_class(tensor(-2.1, 1)) == "mainly negative"
+    assert criteria.spectrum_class(tensor(-1, 2), share=0.6) == "mainly positive"
+
+
+BAD = {
+    "no nodes": (lambda: criteria.r_e(torch.zeros(0)), r"nodes has shape \[0\]"),
+    "three axes": (lambda: criteria.r_e(torch.zeros(1, 1, 1)), r"nodes has shape \[1, 1, 1\]; pass \[B, M\]"),
+    "NaN nodes": (lambda: criteria.r_e(tensor(math.nan, 1)), "nodes holds NaN or infinite"),
+    "infinite weights": (
+        lambda: criteria.k_hn(tensor(1, 2), tensor(INF, 1)),
+        "weights holds NaN or infinite",
+    ),
+    "unequal tables": (lambda: criteria.k_hn(tensor(1, 2), tensor(1)), r"shapes \[1, 2\] and \[1, 1\]"),
+    "negative weights": (lambda: criteria.k_hn(tensor(1, 2), tensor(-1, 2)), "weights holds negative"),
+    "a negative power": (
+        lambda: criteria.k_hn(tensor(1), tensor(1), n=-0.5),
+        "n=-0.5 is not allowed.*greater than 0",
+    ),
+    "a misspelt place": (
+        lambda: criteria.k_hn(tensor(1), tensor(1), weight="insid"),
+        "did you mean 'inside'",
+    ),
+    "a negative zero": (lambda: criteria.c_t(tensor(1), zero=-1e-3), "zero=-0.001 is not allowed"),
+    "everything zero": (lambda: criteria.r_e(tensor(1), zero=1.0), "zero=1.0 is not allowed"),
+    "a share above one": (lambda: criteria.spectrum_class(tensor(1), share=2), "share=2.0 is not allowed"),
+    "no eigenvalues": (lambda: criteria.c_t(torch.zeros(0)), r"values has shape \[0\]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name: str) -> None:
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
