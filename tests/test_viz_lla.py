@@ -214,7 +214,7 @@ def test_nothing_is_written_when_not_asked(run, tmp_path):
 
 
 def test_an_interruption_keeps_the_panels_already_computed(run, monkeypatch, tmp_path):
-    from lla_func import facades
+    from lla_func.facades import landscape as facades
 
     evaluate, calls = facades.evaluate, []
 
@@ -313,7 +313,7 @@ def test_a_metric_beside_an_objective_is_refused(model, metric):
 @pytest.mark.parametrize("which", ["viz_dir", "res_dir"])
 def test_an_unwritable_directory_fails_before_the_work_starts(run, tmp_path, which, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("lla_func.facades.evaluate", lambda *a, **k: pytest.fail("work started"))
+    monkeypatch.setattr("lla_func.facades.landscape.evaluate", lambda *a, **k: pytest.fail("work started"))
     with pytest.raises(ValueError, match=which):
         run(to_save=True, **{which: tmp_path / "file" / "below"})
 

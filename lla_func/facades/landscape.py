@@ -1,9 +1,7 @@
-"""The front doors: viz_lla shows the loss around a point, viz_esd the Hessian at it."""
+"""viz_lla: what the loss looks like around a point."""
 
 from __future__ import annotations
 
-import platform
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,9 +15,9 @@ from torch import Tensor
 from lla_func import modes, plots, store
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.fingerprint import fingerprint
+from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
 from lla_func.grid import Landscape, evaluate, surface
-from lla_func.objective import Objective, check, risk
+from lla_func.objective import risk
 
 __all__ = ["LandscapeResult", "viz_lla"]
 
@@ -167,12 +165,11 @@ def viz_lla(
     mode = "adameq" if mode == "moment" else mode
     _check_axes(axes, mode, optimizer, hessian=eval_hessian or calc_crit)
     one_of("engine", engine, ("auto", *ENGINES))
-    seed = _fresh_seed() if seed is None else positive_int("seed", seed, least=0)
-    folders = _folders(viz_dir, res_dir) if to_save else {}
+    seed = seed_of(seed)
+    folders = folders_of(viz_dir, res_dir) if to_save else None
     name = store.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
 
-    objective = _objective(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
-    check(objective)
+    objective = objective_of(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
     start = time.perf_counter()
     center = float(risk(objective))
     landscapes: list[Landscape] = []
@@ -198,26 +195,26 @@ def viz_lla(
         )
         landscapes.append(landscape._replace(center=center))
         titles.append(panel.title)
-        if to_save:  # after every panel, so that an interruption loses only the panel in work
-            paths["losses"] = store.save_landscapes(folders["res_dir"] / f"{name}.npz", landscapes, titles)
+        if folders is not None:  # after every panel, so that an interruption loses only the panel in work
+            paths["losses"] = store.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
     result = LandscapeResult(
         landscapes=tuple(landscapes),
         titles=tuple(titles),
         center_loss=center,
         nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
         seed=seed,
-        settings={**settings, "seed": seed, "device": str(objective.theta.device), **_provenance(objective)},
+        settings={**settings, "seed": seed, **provenance(objective)},
         seconds=time.perf_counter() - start,
         paths=paths,
     )
-    if to_save:
-        paths["settings"] = store.save_json(folders["res_dir"] / f"{name}.json", result.settings)
+    if folders is not None:
+        paths["settings"] = store.save_json(folders[1] / f"{name}.json", result.settings)
     if to_save or to_viz:
         figures = _draw(result, columns=2 if viz_dev else columns, shared=not viz_dev, cap=cap, log=log)
         for what, figure in figures.items():
-            if to_save:
-                suffix = "" if len(figures) == 1 or what == "surface" else f"_{what}"
-                paths[what] = plots.save(figure, folders["viz_dir"] / f"{name}{suffix}.png")
+            if folders is not None:
+                suffix = "_contour" if what == "contour" else ""
+                paths[what] = plots.save(figure, folders[0] / f"{name}{suffix}.png")
             if to_viz:
                 plots.show(figure)
     return _arrays(result, cap) if return_loss else result
@@ -246,63 +243,6 @@ def _frozen(raa: int | None, freeze: int | str | Iterable[str] | None) -> int | 
     if raa is not None and freeze is not None:
         raise ValueError(f"raa={raa!r} and freeze={freeze!r} are two names of one option; pass only freeze")
     return freeze if raa is None else raa
-
-
-def _fresh_seed() -> int:
-    """A seed from the system's entropy, not from the global random state."""
-    return secrets.randbelow(2**31)
-
-
-def _folders(viz_dir: str | Path | None, res_dir: str | Path | None) -> dict[str, Path]:
-    return {
-        "viz_dir": store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
-        "res_dir": store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
-    }
-
-
-def _objective(
-    model: Any, metric: Any, device: Any, *, batchnorm: str, dropout_seed: int | None
-) -> Objective:
-    """The objective of a model under a metric, on the device asked for."""
-    if isinstance(model, Objective):
-        if metric is not None:
-            raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
-        if (batchnorm, dropout_seed) != ("eval", None):
-            raise ValueError(
-                "batchnorm and dropout_seed cannot change an Objective; set them where it is made"
-            )
-        objective = model
-    elif hasattr(metric, "objective"):
-        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed)
-    else:
-        raise TypeError(
-            f"metric={metric!r} has no objective(model) method; pass bridges.metrics.Loss(criterion, inputs, targets)"
-        )
-    if device is not None and not _same_device(torch.device(device), objective.theta.device):
-        raise ValueError(
-            f"device={str(device)!r} is not where the metric evaluates ({objective.theta.device}); "
-            "give the metric this device, or leave device out"
-        )
-    return objective
-
-
-def _same_device(asked: torch.device, actual: torch.device) -> bool:
-    return asked.type == actual.type and asked.index in (None, actual.index)
-
-
-def _provenance(objective: Objective) -> dict[str, Any]:
-    """What a later reader needs to know whether a run repeats this one."""
-    return {
-        "parameters": len(objective.theta),
-        "dtype": str(objective.theta.dtype),
-        "theta": fingerprint(objective.theta),
-        "notes": dict(objective.notes),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    }
 
 
 def _draw(

@@ -1,0 +1,158 @@
+"""The analysis of a Hessian from one Krylov space: density, eigenpairs, trace and criteria share their products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lla_func.criteria import Criterion, c_t, k_hn, r_e, spectrum_class
+from lla_func.density import Curve, smooth
+from lla_func.eigen import Eigenpairs, eigenpairs
+from lla_func.errors import positive_int
+from lla_func.estimate import Estimate
+from lla_func.krylov import Tridiagonal
+from lla_func.operators import Operator
+from lla_func.quadrature import Quadrature, quadrature
+from lla_func.trace import trace
+
+__all__ = ["Analysis", "Criteria", "analyse", "criteria_of", "vectors_held"]
+
+
+class Criteria(NamedTuple):
+    """The criteria of a spectrum.
+
+    Attributes:
+        r_e: |smallest node / largest node| (:func:`lla_func.criteria.r_e`).
+        k_hn: LLA's criterion, the weights inside the power (:func:`lla_func.criteria.k_hn`).
+        k_hn_limit: its variant with the weights outside the power, to which more Lanczos steps converge.
+        c_t: the most negative over the largest positive node.
+        spectrum: the class of the spectrum (:func:`lla_func.criteria.spectrum_class`).
+        n: the power in both.
+    """
+
+    r_e: Criterion
+    k_hn: Criterion
+    k_hn_limit: Criterion
+    c_t: float
+    spectrum: str
+    n: float
+
+
+class Analysis(NamedTuple):
+    """What :func:`analyse` found; None for what was not asked for.
+
+    Attributes:
+        operator: the name of the operator.
+        quadrature: the Lanczos runs behind the density: nodes [B, M], weights [B, M].
+        curve: the smoothed density.
+        eigenpairs: eigenvalues [k], eigenvectors [k, P], residual norms [k].
+        trace: the trace with its standard error.
+        criteria: from the nodes.
+        products: matrix-vector products spent by each part; a part that reuses another's counts only its own.
+    """
+
+    operator: str
+    quadrature: Quadrature | None
+    curve: Curve | None
+    eigenpairs: Eigenpairs | None
+    trace: Estimate | None
+    criteria: Criteria | None
+    products: Mapping[str, int]
+
+
+def analyse(
+    operator: Operator,
+    *,
+    density_steps: int = 0,
+    probes: int = 1,
+    top_n: int = 0,
+    which: str = "magnitude",
+    eigs_tol: float = 1e-3,
+    eigs_products: int = 200,
+    trace_products: int = 0,
+    trace_tol: float = 1e-3,
+    criteria: bool = False,
+    n_kh: float = 0.5,
+    max_v: int | None = None,
+    seed: int = 0,
+) -> Analysis:
+    """Density, eigenpairs, trace and criteria of an operator, whichever are asked for, without repeating a product.
+
+    The density's first Lanczos run is where the search for eigenpairs starts, the eigenpairs are taken out of the
+    trace exactly, and the density's probes are its first samples.
+
+    Args:
+        operator: the symmetric map.
+        density_steps: Lanczos steps for the density, 0 for none.
+        probes: random start vectors of the density.
+        top_n: the number of eigenpairs, 0 for none.
+        which: which ones (:func:`lla_func.eigen.eigenpairs`).
+        eigs_tol: bound on their relative residuals.
+        eigs_products: the most products to spend on them.
+        trace_products: the most products to spend on the trace, 0 for none.
+        trace_tol: relative standard error to reach.
+        criteria: whether to compute the criteria, which needs the density.
+        n_kh: the power in K_hn.
+        max_v: the most Lanczos vectors held; by default all that fit (:func:`vectors_held`).
+        seed: of all probes.
+
+    Example:
+        >>> import torch
+        >>> from lla_func.operators import from_matrix
+        >>> diagonal = torch.diag(torch.linspace(-1, 4, 30, dtype=torch.float64))
+        >>> found = analyse(from_matrix(diagonal), density_steps=10, top_n=1, criteria=True)
+        >>> round(float(found.eigenpairs.values[0]), 3), found.criteria.spectrum
+        (4.0, 'mainly positive')
+    """
+    products: dict[str, int] = {}
+    rules, curve, found, estimate, judged = None, None, None, None, None
+    if density_steps:
+        held = vectors_held(operator, density_steps) if max_v is None else positive_int("max_v", max_v, least=2)
+        rules = quadrature(
+            operator,
+            density_steps,
+            probes,
+            max_v=held if held < density_steps else None,
+            keep_basis=bool(top_n),
+            keep_starts=bool(trace_products),
+            seed=seed,
+        )
+        products["density"] = rules.products
+        curve = smooth(rules.nodes, rules.weights)
+        judged = criteria_of(rules, n_kh) if criteria else None
+    if top_n:
+        start = rules.first if rules is not None and rules.first.basis is not None else None
+        found = eigenpairs(
+            operator, top_n, which=which, tol=eigs_tol, max_iter=eigs_products, start=start, seed=seed
+        )
+        products["eigenpairs"] = found.products
+    if rules is not None:  # the basis has served; it is the largest thing held
+        rules = rules._replace(first=_without_basis(rules.first))
+    if trace_products:
+        estimate = trace(
+            operator, tol=trace_tol, max_products=trace_products, known=found, reuse=rules, seed=seed
+        )
+        products["trace"] = estimate.products
+    return Analysis(operator.name, rules, curve, found, estimate, judged, products)
+
+
+def criteria_of(rules: Quadrature, n: float) -> Criteria:
+    """All criteria of the nodes and weights of a quadrature."""
+    return Criteria(
+        r_e(rules.nodes),
+        k_hn(rules.nodes, rules.weights, n=n),
+        k_hn(rules.nodes, rules.weights, n=n, weight="outside"),
+        c_t(rules.nodes),
+        spectrum_class(rules.nodes),
+        n,
+    )
+
+
+def vectors_held(operator: Operator, steps: int, *, gigabytes: float = 1.0) -> int:
+    """How many Lanczos vectors are held by default: all, or as many as fit in so many gigabytes, at least 10."""
+    size = operator.dim * operator.dtype.itemsize
+    return min(steps, max(10, int(gigabytes * 2**30) // size))
+
+
+def _without_basis(run: Tridiagonal) -> Tridiagonal:
+    return run._replace(basis=None)

@@ -1,0 +1,85 @@
+"""What both front doors do alike: find the objective, the seed and the folders, and say where numbers come from."""
+
+from __future__ import annotations
+
+import platform
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lla_func import store
+from lla_func.errors import positive_int
+from lla_func.fingerprint import fingerprint
+from lla_func.objective import Objective, check
+
+__all__ = ["folders_of", "objective_of", "provenance", "seed_of"]
+
+
+def objective_of(
+    model: Any, metric: Any, device: Any = None, *, batchnorm: str = "eval", dropout_seed: int | None = None
+) -> Objective:
+    """The checked objective of a model under a metric, or the given one.
+
+    Args:
+        model: a model for the metric, or an :class:`~lla_func.objective.Objective` (then without metric).
+        metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``.
+        device: where it must live, if given.
+        batchnorm: the BatchNorm policy.
+        dropout_seed: the seed of dropout masks, None for no dropout.
+    """
+    if isinstance(model, Objective):
+        if metric is not None:
+            raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
+        if (batchnorm, dropout_seed) != ("eval", None):
+            raise ValueError("batchnorm and dropout_seed cannot change an Objective; set them where it is made")
+        check(model)
+        objective = model
+    elif hasattr(metric, "objective"):
+        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed)
+    else:
+        raise TypeError(
+            f"metric={metric!r} has no objective(model) method; pass bridges.metrics.Loss(criterion, inputs, targets)"
+        )
+    actual = objective.theta.device
+    if device is not None:
+        asked = torch.device(device)
+        if asked.type != actual.type or asked.index not in (None, actual.index):
+            raise ValueError(
+                f"device={str(device)!r} is not where the metric evaluates ({actual}); "
+                "give the metric this device, or leave device out"
+            )
+    return objective
+
+
+def seed_of(seed: int | None) -> int:
+    """The seed asked for, or a fresh one from the system's entropy: the global random state is not read."""
+    return secrets.randbelow(2**31) if seed is None else positive_int("seed", seed, least=0)
+
+
+def folders_of(viz_dir: str | Path | None, res_dir: str | Path | None) -> tuple[Path, Path]:
+    """The folders for pictures and for numbers, made and proven writable before any work starts."""
+    return (
+        store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
+        store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
+    )
+
+
+def provenance(objective: Objective) -> dict[str, Any]:
+    """What a later reader needs to know whether a run repeats this one.
+
+    Data are fingerprinted where they are at hand; those that are streamed are not read once more for it.
+    """
+    batches = objective.batches
+    return {
+        "parameters": len(objective.theta),
+        "dtype": str(objective.theta.dtype),
+        "device": str(objective.theta.device),
+        "theta": fingerprint(objective.theta),
+        "data": fingerprint(list(batches)) if isinstance(batches, Sequence) else "streamed",
+        "notes": dict(objective.notes),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
