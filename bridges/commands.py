@@ -1,0 +1,201 @@
+"""What `lla eval` and `lla train` do: a loader's model, data and loss, handed to viz_lla and to training."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from bridges import loaders, training, weights
+from bridges.batches import available
+from bridges.rng import Stream, everything
+from lla_func import viz_lla
+from lla_func.store import file_name, writable_directory
+
+__all__ = ["evaluate", "train"]
+
+TRAINING_BATCH = 64
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Draws the landscape around trained weights and prints what was written and the loss at the centre."""
+    if arguments.axes == "adam" or arguments.mode == "adameq":
+        raise ValueError("--axes adam and --mode adameq need the optimizer's state; use them with lla train")
+    if ignored := [name for name in ("epochs", "lr", "viz_rate", "log_dir") if hasattr(arguments, name)]:
+        print(f"lla eval: {', '.join(ignored)} matter for lla train only and are ignored", file=sys.stderr)
+    file_name("--name", arguments.name)
+    device, loader = _device(arguments), loaders.find(arguments.loader)
+    model = _model(loader, arguments, device)
+    inputs, target = _first_batch(loader, arguments, batch_size=arguments.batch_size)
+    print(f"{_described(model)}, {len(inputs)} samples, {device}")
+    result = _draw(
+        arguments, f"eval_{arguments.name}", model, loader.CustomLoss(inputs, target, device), device
+    )
+    print(f"loss at the centre: {result.center_loss:.6g}")
+
+
+def train(arguments: Namespace) -> None:
+    """Trains a model, draws landscapes on the way, and saves the weights and a log."""
+    file_name("--name", arguments.name)
+    device, loader = _device(arguments), loaders.find(arguments.loader)
+    folder = writable_directory("--log_dir", arguments.log_dir)
+    model = _model(loader, arguments, device)
+    splits = loaders.accepts(loader.CustomLoader, "split")
+    part = {"split": "train"} if splits else {}
+    metric = loader.CustomLoss(*_first_batch(loader, arguments, **part), device)
+    batches = _batches(
+        loader,
+        arguments,
+        batch_size=arguments.batch_size or TRAINING_BATCH,
+        shuffle=True,
+        shift=arguments.shift or None,
+        **part,
+    )
+    held_out = _batches(loader, arguments, split="test") if splits else None
+    optimizer = torch.optim.Adam(model.parameters(), lr=arguments.lr)
+    print(f"{_described(model)}, {device}")
+    record = training.log(folder / f"{arguments.name}.jsonl")
+
+    def after_epoch(epoch: training.Epoch) -> None:
+        record(epoch)
+        print(_line(epoch), flush=True)
+        last = epoch.epoch == arguments.epochs - 1
+        if arguments.viz_rate and (last or epoch.epoch % arguments.viz_rate == 0):
+            _draw(
+                arguments, f"{arguments.name}_epoch_{epoch.epoch}", model, metric, device, optimizer=optimizer
+            )
+
+    training.train(
+        model,
+        metric,
+        batches,
+        epochs=arguments.epochs,
+        schedule=arguments.schedule,
+        optimizer=optimizer,
+        held_out=held_out,
+        seed=arguments.seed,
+        after_epoch=after_epoch,
+    )
+    loss, _ = training.score(model, metric, _batches(loader, arguments, **part))
+    print(f"loss over the training data: {loss:.6g}")
+    print(f"wrote {folder / arguments.name}.jsonl")
+    print(f"wrote {weights.save(model, folder / f'{arguments.name}.pth')}")
+
+
+def _draw(
+    arguments: Namespace, name: str, model: nn.Module, metric: Any, device: torch.device, **more: Any
+) -> Any:
+    """Calls viz_lla with the command's options and prints what it wrote."""
+    result = viz_lla(
+        model,
+        metric,
+        device,
+        dist=arguments.dist,
+        steps=arguments.steps,
+        num_plots=arguments.num_plots,
+        num_per_plot=arguments.num_per_plot,
+        axes=arguments.axes,
+        normalization=None if arguments.norm == "None" else arguments.norm,
+        order=int(arguments.order),
+        cur_name=name,
+        mode=arguments.mode,
+        viz_dev=arguments.all_modes,
+        cap_loss=arguments.losscap,
+        viz_dir=arguments.viz_dir,
+        res_dir=arguments.res_dir,
+        eval_hessian=arguments.hessian or arguments.calc_crit,
+        calc_crit=arguments.calc_crit,
+        n_kh=arguments.nkh,
+        seed=arguments.seed,
+        freeze=arguments.freeze,
+        batchnorm=arguments.batchnorm,
+        engine=arguments.engine,
+        progress=sys.stderr.isatty(),
+        **more,
+    )
+    points = sum(len(landscape.losses) for landscape in result.landscapes)
+    print(f"{points} points in {result.seconds:.1f} s")
+    if result.nonfinite:
+        print(f"{result.nonfinite} losses are NaN or infinite; they are holes in the pictures")
+    for path in result.paths.values():
+        print(f"wrote {path}")
+    return result
+
+
+def _device(arguments: Namespace) -> torch.device:
+    """The device asked for, if this machine has it."""
+    if arguments.cuda and arguments.device not in (None, "cuda"):
+        raise ValueError(f"--cuda and --device {arguments.device} contradict each other; give one of them")
+    name = "cuda" if arguments.cuda else arguments.device or "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {name!r} is not available: PyTorch finds no CUDA GPU here; leave it out for the CPU"
+        )
+    return available(name)
+
+
+def _model(loader: ModuleType, arguments: Namespace, device: torch.device) -> nn.Module:
+    """The loader's model, with random weights drawn from the seed."""
+    options: dict[str, Any] = {"device": device}
+    if arguments.weights not in (None, "-1"):
+        options["weight_path"] = None if arguments.weights == "None" else arguments.weights
+    if arguments.classes is not None:
+        _need(loader.ModelInit, "N_CLASSES", "--classes", arguments)
+        options["N_CLASSES"] = arguments.classes
+    with Stream(arguments.seed, everything(device)):
+        model = loader.ModelInit(**options)
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"ModelInit of loader {arguments.loader!r} returns {type(model).__name__}, not an nn.Module"
+        )
+    return model
+
+
+def _batches(loader: ModuleType, arguments: Namespace, **options: Any) -> Any:
+    """The loader's batches; options that are None are left to the loader."""
+    if arguments.data not in (None, "-1"):
+        options["data_path"] = arguments.data
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for name in chosen:
+        _need(loader.CustomLoader, name, f"--{name}", arguments)
+    return loader.CustomLoader(**chosen)
+
+
+def _first_batch(loader: ModuleType, arguments: Namespace, **options: Any) -> tuple[Any, Any]:
+    """The first unshuffled batch; what it draws at random comes from the seed."""
+    with Stream(arguments.seed, everything(torch.device("cpu"))):
+        first = next(iter(_batches(loader, arguments, shuffle=False, **options)), None)
+    if first is None:
+        raise ValueError(
+            f"CustomLoader of loader {arguments.loader!r} yields no batch; is there data in --data?"
+        )
+    if not isinstance(first, (tuple, list)) or len(first) != 2:
+        raise ValueError(
+            f"CustomLoader of loader {arguments.loader!r} yields {type(first).__name__}, not pairs (inputs, targets); "
+            "LoaderWrapper in bridges/loaders/template.py shows how to make them"
+        )
+    return first[0], first[1]
+
+
+def _need(function: Any, argument: str, option: str, arguments: Namespace) -> None:
+    """Raises unless a loader's function takes an argument that an option needs."""
+    if not loaders.accepts(function, argument):
+        raise ValueError(
+            f"{option} can't be used with loader {arguments.loader!r}: its {function.__name__} has no {argument!r}"
+        )
+
+
+def _described(model: nn.Module) -> str:
+    return f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def _line(epoch: training.Epoch) -> str:
+    """An epoch as one line for people."""
+    parts = [f"epoch {epoch.epoch:3d}", f"loss {epoch.loss:.4f}"]
+    for name, share in (("accuracy", epoch.accuracy), ("held out", epoch.held_out_accuracy)):
+        parts += [] if share is None else [f"{name} {100 * share:.2f} %"]
+    return "  ".join([*parts, f"{epoch.seconds:.1f} s"])
