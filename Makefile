@@ -1,0 +1,37 @@
+# The daily verbs; `make` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help install test slow style types check ci demo wheel clean
+
+help:  ## list the verbs
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+install:  ## install with everything that development needs
+	python -m pip install -e '.[dev]'
+
+test:  ## run the tests, on all cores
+	python -m pytest -n auto
+
+slow:  ## run the slow tests
+	python -m pytest -m slow
+
+style:  ## format and fix what can be fixed
+	ruff format .
+	ruff check --fix .
+
+types:  ## check the types
+	mypy
+
+check: style types test  ## what to run before a commit
+
+ci:  ## what CI runs: everything, in a fresh virtual environment
+	.ci/run
+
+demo:  ## the landscape of the bundled LeNet
+	lla eval --all_modes --name quickstart
+
+wheel:  ## build the wheel into dist/
+	python -m build --wheel
+
+clean:  ## remove what tools leave behind
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
