@@ -43,16 +43,16 @@ class Scale(NamedTuple):
 
     Attributes:
         low: the smallest loss of the scale.
-        high: the largest; what lies above is grey.
+        high: the largest: the cap, where a loss exceeds the cap that was asked for.
         log: whether heights and colours are logarithmic.
-        cap: losses above it are drawn as capped; None also where no loss exceeds the cap that was asked for.
+        capped: whether there are losses above ``high``, which are drawn flat and grey.
         cmap: the name of a matplotlib colour map.
     """
 
     low: float
     high: float
     log: bool
-    cap: float | None
+    capped: bool
     cmap: str
 
     def height(self, losses: Any) -> np.ndarray:
@@ -88,8 +88,9 @@ class Scale(NamedTuple):
 
         decades = math.log10(self.high / self.low) if self.log else 0.0
         if decades > 2:
-            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-            ticks = 10.0 ** np.arange(first, last + 1, math.ceil((last - first + 1) / 6))
+            stride = math.ceil(decades / 6)
+            first = stride * math.ceil(math.log10(self.low) / stride - 1e-9)
+            ticks = 10.0 ** np.arange(first, math.log10(self.high) + 1e-9, stride)
         elif decades > 0.7:
             ticks = np.asarray(LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(self.low, self.high))
         else:
@@ -127,7 +128,8 @@ def scale_of(
         landscapes: what the scale must cover.
         cap: losses above it are drawn as capped. None draws all.
         log: whether heights and colours are logarithmic; losses that are not positive are holes then.
-        limits: the smallest and largest loss of the scale, instead of those of the landscapes.
+        limits: the smallest and largest loss of the scale, instead of those of the landscapes; losses above them
+            are drawn as capped too.
         cmap: the name of a matplotlib colour map.
 
     Example:
@@ -135,27 +137,26 @@ def scale_of(
         >>> coords = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
         >>> line = Landscape(coords, torch.tensor([9.0, 1.0, 4.0], dtype=torch.float64), {}, {})
         >>> scale_of(line, cap=5)[:4]
-        (1.0, 5.0, False, 5.0)
+        (1.0, 5.0, False, True)
     """
     floor = 0.0 if log else -math.inf
     losses = np.concatenate([[*landscape.losses.tolist(), landscape.center] for landscape in landscapes])
     losses = losses[np.isfinite(losses) & (losses > floor)]
-    if cap is not None:
-        cap = finite_number("cap", cap, above=floor)
-        cap = cap if (losses > cap).any() else None
-    shown = losses if cap is None else losses[losses <= cap]
+    highest = math.inf if cap is None else finite_number("cap", cap, above=floor)
     if limits is not None:
         low, high = (finite_number("limits", limit, above=floor) for limit in limits)
         if low >= high:
             raise ValueError(f"limits={limits!r} are not in order; pass (smallest, largest)")
-        high = high if cap is None else min(high, cap)
+        high = min(high, highest)
+    elif not losses.size:
+        low, high = 1.0, 1.0
     else:
-        low, high = (float(shown.min()), float(shown.max())) if shown.size else (cap or 1.0, cap or 1.0)
-        high = high if cap is None else cap
+        low, high = min(float(losses.min()), highest), min(float(losses.max()), highest)
+    capped = bool((losses > high).any())
     if high - low <= 1e-12 * max(abs(low), abs(high)):  # constant up to rounding, which is no relief to draw
         room = 0.05 * (abs(low) or 1.0)
-        low, high = low - room, high + (room if cap is None else 0.0)
-    return Scale(low, high, log, cap, cmap)
+        low, high = low - room, high if capped else high + room
+    return Scale(low, high, log, capped, cmap)
 
 
 def center_of(landscape: Landscape) -> tuple[list[float] | None, float]:
@@ -183,7 +184,8 @@ def add_colorbar(figure: Any, scale: Scale, landscapes: Sequence[Landscape], **p
 
     norm = LogNorm(scale.low, scale.high) if scale.log else Normalize(scale.low, scale.high)
     heights = np.concatenate([scale.height(landscape.losses) for landscape in landscapes])
-    extend = "max" if (heights > scale.ends[1]).any() else "neither"
+    below = bool((heights < scale.ends[0]).any())
+    extend = ("both" if below else "max") if scale.capped else ("min" if below else "neither")
     bar = figure.colorbar(ScalarMappable(norm, scale.colormap()), extend=extend, **place)
     ticks, labels = scale.ticks()
     bar.ax.minorticks_off()
@@ -210,8 +212,8 @@ def keys(scale: Scale, landscapes: Sequence[Landscape]) -> list[Any]:
         known = {loss for loss in centers if not math.isnan(loss)}
         value = f", loss {known.pop():.4g}" if len(known) == 1 else ""
         entries.append(Line2D([], [], label=f"centre{value}", **MARK))
-    if scale.cap is not None:
-        entries.append(Patch(facecolor=CAPPED, label=f"capped: loss above {scale.cap:.4g}"))
+    if scale.capped:
+        entries.append(Patch(facecolor=CAPPED, label=f"capped: loss above {scale.high:.4g}"))
     count = sum(int(np.isnan(scale.height(landscape.losses)).sum()) for landscape in landscapes)
     if count:
         why = "not finite or not positive" if scale.log else "not finite"

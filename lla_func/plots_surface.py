@@ -73,8 +73,8 @@ def surface3d(
     scale = scale_of(landscape, cap=cap, log=log, limits=limits, cmap=cmap)
     bottom, top = scale.ends
     heights = scale.height(grid.surface(landscape))
-    faces, colours = _faces(x, y, heights, bottom, top, scale.colormap(), capped=scale.cap is not None)
-    _add_faces(axes3d, faces, colours)
+    faces, shares = _faces(x, y, heights, bottom, top)
+    _add_faces(axes3d, faces, scale.colormap()(shares))
 
     axes3d.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), zlim=(bottom, top))
     axes3d.view_init(*view)
@@ -82,8 +82,9 @@ def surface3d(
     center, loss = center_of(landscape)
     height = float(scale.height(loss))
     if center is not None and math.isfinite(height):
-        spot = height if scale.cap is None else min(height, top)
-        axes3d.plot([center[0]], [center[1]], [spot], zorder=20, **MARK)  # in front of the surface
+        axes3d.plot(
+            [center[0]], [center[1]], [min(height, top)], zorder=20, **MARK
+        )  # in front of the surface
     _name_axes(ax, landscape, title)
     ticks, labels = scale.ticks()
     axes3d.set_zticks(scale.height(ticks), labels)
@@ -139,7 +140,7 @@ def contour(
         ax.contourf(x, y, field, bands, cmap=scale.colormap(), vmin=bottom, vmax=top, extend="both")
         lines: dict[str, Any] = {"colors": "white", "linewidths": 0.6, "linestyles": "solid", "alpha": 0.7}
         _add_lines(ax, x, y, field, scale.levels(), **lines)
-        if scale.cap is not None:
+        if scale.capped:
             _add_lines(ax, x, y, field, np.array([top]), colors="0.35", linewidths=1.0)
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     center, _ = center_of(landscape)
@@ -190,10 +191,9 @@ def profile(
     fine = np.union1d(x, np.linspace(x[0], x[-1], 1000))
     losses = np.interp(fine, x, heights)
     losses = 10.0**losses if log else losses
-    if scale.cap is not None:
-        above = losses > scale.cap
-        capped = np.where(above, scale.cap, np.nan)
-        ax.plot(fine, capped, color=CAPPED, linewidth=4, solid_capstyle="butt")
+    if scale.capped:
+        above = losses > scale.high
+        ax.plot(fine, np.where(above, scale.high, np.nan), color=CAPPED, linewidth=4, solid_capstyle="butt")
         losses = np.where(above, np.nan, losses)
     ax.plot(fine, losses, color=matplotlib.colormaps[cmap](0.3), linewidth=1.8)
     bottom, top = scale.ends
@@ -207,7 +207,7 @@ def profile(
     center, loss = center_of(landscape)
     if center is not None:
         ax.axvline(center[0], color=MARK["markerfacecolor"], linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
-        ax.plot(center, [loss if scale.cap is None else min(loss, scale.cap)], zorder=20, **MARK)
+        ax.plot(center, [min(loss, scale.high)], zorder=20, **MARK)
     _name_axes(ax, landscape, title)
     ticks, labels = scale.ticks()
     ax.set_yticks(ticks, labels)
@@ -303,38 +303,27 @@ def axis_labels(landscape: Landscape) -> list[str]:
 
 
 def _faces(
-    x: np.ndarray,
-    y: np.ndarray,
-    heights: np.ndarray,
-    bottom: float,
-    top: float,
-    colormap: Any,
-    *,
-    capped: bool,
+    x: np.ndarray, y: np.ndarray, heights: np.ndarray, bottom: float, top: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The surface as quadrilaterals [F, 4, 3] and their colours [F, 4].
+    """The surface as quadrilaterals [F, 4, 3], capped at ``top``, and their place in the colour map, [F].
 
-    The mesh's cells are cut finer, bilinearly, as they would be drawn anyway: a little for smooth colours,
-    and more where the surface meets the cap, so that the edge there does not follow the mesh. Cells with a
-    hole at a corner are left out.
+    The mesh's cells are cut finer, bilinearly, as they would be drawn anyway: a little for smooth colours, and
+    more where the surface meets the cap, so that the edge there does not follow the mesh. Cells with a hole at a
+    corner are left out. The place is 0 to 1 between bottom and top, and infinite for capped faces.
     """
     mesh = np.stack([*np.meshgrid(x, y, indexing="ij"), heights], axis=-1)
     cells = _cells(mesh[None])
     cells = cells[np.isfinite(cells[..., 2]).all(axis=1)]
+    lowest, highest = cells[..., 2].min(axis=1), cells[..., 2].max(axis=1)
+    crossing = (lowest < top) & (highest > top)
     pieces = max(1, math.ceil(72 / max(heights.shape)))
-    if capped:
-        crossing = (cells[..., 2].min(axis=1) < top) & (cells[..., 2].max(axis=1) > top)
-        faces = np.concatenate([_cut(cells[~crossing], pieces), _cut(cells[crossing], 3 * pieces)])
-    else:
-        faces = _cut(cells, pieces)
-    if capped:  # a wall that runs into the cap is a wall as long as one corner is below
-        above = faces[..., 2].min(axis=1) >= top
-        faces[..., 2] = np.minimum(faces[..., 2], top)
-    else:  # only with narrower limits, not by rounding
-        above = faces[..., 2].mean(axis=1) > top + 1e-9 * (top - bottom)
-    share = (faces[..., 2].mean(axis=1) - bottom) / (top - bottom)
-    colours = colormap(np.where(above, np.inf, share.clip(0.0, 1 - 1e-9)))
-    return faces, colours
+    faces = np.concatenate([_cut(cells[~crossing], pieces), _cut(cells[crossing], 3 * pieces)])
+    # a wall that runs into the cap is a wall as long as one corner is below; the slack is for rounding
+    slack = 1e-9 * (top - bottom)
+    capped = (faces[..., 2].min(axis=1) >= top - slack) & (faces[..., 2].max(axis=1) > top + slack)
+    faces[..., 2] = np.minimum(faces[..., 2], top)
+    shares = (faces[..., 2].mean(axis=1) - bottom) / (top - bottom)
+    return faces, np.where(capped, np.inf, shares.clip(0.0, 1 - 1e-9))
 
 
 def _cells(mesh: np.ndarray) -> np.ndarray:
