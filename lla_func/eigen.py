@@ -9,9 +9,22 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.krylov import Tridiagonal, apply, check_vectors, inner, tridiagonal_matrix
+from lla_func.krylov import Tridiagonal, apply, check_vectors, inner
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
+from lla_func.subspace import (
+    Subspace,
+    added,
+    adopted,
+    first_unconverged,
+    outside,
+    rank,
+    residuals_of,
+    restarted,
+    ritz,
+    scale,
+    wanted_values,
+)
 
 __all__ = ["Eigenpairs", "deflate", "eigenpairs"]
 
@@ -78,8 +91,8 @@ def eigenpairs(
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape or value.
 
-    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992 (the length of the check). The
-        original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
+    Source: Wu and Simon 2000 (thick restart); Kuczynski and Wozniakowski 1992 (the length of the
+    check). The original LLA deflates power iterations, stops when a Rayleigh quotient changes little, and
     reports no residual; it takes several times as many products for the same error.
 
     Example:
@@ -103,7 +116,7 @@ def eigenpairs(
     generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
     held_on = operator.device if basis_device is None else torch.device(basis_device)
-    space = _Space(
+    space = Subspace(
         torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),
         torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),
         torch.zeros(capacity, capacity, dtype=torch.float64),
@@ -111,19 +124,19 @@ def eigenpairs(
     )
     spent = 0
 
-    def grown(space: _Space, direction: Tensor | None) -> _Space:
+    def grown(space: Subspace, direction: Tensor | None) -> Subspace:
         """Adds the part of ``direction`` outside the subspace, or of a random vector where there is none."""
         nonlocal spent
-        fresh = None if direction is None else _outside(space, direction)
+        fresh = None if direction is None else outside(space, direction)
         while fresh is None:
-            fresh = _outside(space, _random(operator, generator).to(held_on))
+            fresh = outside(space, _random(operator, generator).to(held_on))
         if space.size == capacity:
-            space = _restarted(space, which, kept)
+            space = restarted(space, which, kept)
         spent += 1
-        return _added(space, fresh, apply(operator, fresh.to(operator.device)[None])[0].to(held_on))
+        return added(space, fresh, apply(operator, fresh.to(operator.device)[None])[0].to(held_on))
 
     if isinstance(start, Tridiagonal):
-        space = _adopted(space, start, operator, which, kept)
+        space = adopted(space, start, operator, which, kept)
     else:
         first = _random(operator, generator) if start is None else start
         check_vectors("start", first, operator)
@@ -139,30 +152,30 @@ def eigenpairs(
     while True:
         converged, target = False, 0
         while True:
-            target, direction = _first_unconverged(space, which, k, tol, target)
+            target, direction = first_unconverged(space, which, k, tol, target)
             converged = direction is None and space.size >= k
             if converged or spent >= max_iter or space.size == operator.dim:
                 break
             space = grown(space, direction)
         if not (converged and verify) or spent >= max_iter or space.size == operator.dim:
             break
-        before = _wanted(space, which, k)
+        before = wanted_values(space, which, k)
         steps = _steps_to_see_a_missed_pair(space, which, k, tol, most=max(seen, spent))
         space = grown(space, None)
         for _ in range(min(steps, max_iter - spent) - 1):
             if space.size == operator.dim:
                 break
             space = grown(space, space.images[space.size - 1])
-        unchanged = bool((_wanted(space, which, k) - before).abs().max() <= tol * _scale(space))
-        if unchanged and _first_unconverged(space, which, k, tol)[1] is None:
+        unchanged = bool((wanted_values(space, which, k) - before).abs().max() <= tol * scale(space))
+        if unchanged and first_unconverged(space, which, k, tol)[1] is None:
             break
 
-    values, rotation = _ritz(space)
+    values, rotation = ritz(space)
     order = rank(values, which)[:k]
     if which == "both":
         order = order.sort(descending=True).values
     rotation = rotation[:, order]
-    residuals = torch.stack([inner(r, r).sqrt().cpu() for r in _residuals(space, values[order], rotation)])
+    residuals = torch.stack([inner(r, r).sqrt().cpu() for r in residuals_of(space, values[order], rotation)])
     vectors = rotation.T.to(space.basis) @ space.basis[: space.size]
     return Eigenpairs(values[order], vectors.to(operator.device), residuals, spent, converged)
 
@@ -191,136 +204,19 @@ def deflate(operator: Operator, known: Eigenpairs) -> Operator:
     )
 
 
-def rank(values: Tensor, which: str) -> Tensor:
-    """The indices of ascending ``values`` [M], the most wanted first."""
-    count = len(values)
-    if which == "magnitude":
-        return torch.argsort(values.abs(), descending=True, stable=True)
-    ascending = torch.arange(count)
-    if which == "both":
-        return torch.stack([ascending.flip(0), ascending], 1).flatten()[:count]
-    return ascending if which == "smallest" else ascending.flip(0)
-
-
-class _Space(NamedTuple):
-    """A subspace in buffers of fixed length, of which the first ``size`` rows count."""
-
-    basis: Tensor  # orthonormal rows [capacity, P]
-    images: Tensor  # the operator's products with them [capacity, P]
-    matrix: Tensor  # basis . images, float64 [capacity, capacity]
-    size: int
-
-
-def _ritz(space: _Space) -> tuple[Tensor, Tensor]:
-    """Ritz values, ascending [M], and their coordinates in the basis [M, M] (columns)."""
-    values, rotation = torch.linalg.eigh(space.matrix[: space.size, : space.size])
-    return values, rotation
-
-
-def _wanted(space: _Space, which: str, k: int) -> Tensor:
-    values = _ritz(space)[0]
-    return values[rank(values, which)[:k]]
-
-
-def _scale(space: _Space) -> float:
-    return float(_ritz(space)[0].abs().max())
-
-
-def _residuals(space: _Space, values: Tensor, rotation: Tensor) -> Tensor:
-    """A v - value v for the Ritz vectors with the coordinates ``rotation`` [M, k], [k, P]."""
-    turn = rotation.T.to(space.basis)
-    return turn @ space.images[: space.size] - values.to(turn)[:, None] * (turn @ space.basis[: space.size])
-
-
-def _first_unconverged(
-    space: _Space, which: str, k: int, tol: float, first: int = 0
-) -> tuple[int, Tensor | None]:
-    """The first wanted pair whose residual is too large, and that residual; None where there is no such pair.
-
-    The search begins at ``first``, where the last one ended, since pairs converge in about this order; before
-    it answers None it looks at all of them.
-    """
-    values, rotation = _ritz(space)
-    order = rank(values, which)[:k]
-    for index in [*range(min(first, len(order)), len(order)), *range(min(first, len(order)))]:
-        pair = order[index : index + 1]
-        residual = _residuals(space, values[pair], rotation[:, pair])[0]
-        if float(inner(residual, residual).sqrt()) > tol * float(values.abs().max()):
-            return index, residual
-    return 0, None
-
-
-def _outside(space: _Space, direction: Tensor) -> Tensor | None:
-    """The unit vector along the part of ``direction`` orthogonal to the subspace; None where rounding is all of it."""
-    length = direction.norm()
-    if length == 0.0:
-        return None
-    basis = space.basis[: space.size]
-    left = direction / length
-    for _ in range(2):
-        left = left - (basis @ left) @ basis
-    if left.norm() <= 100 * torch.finfo(left.dtype).eps:
-        return None
-    left = left / left.norm()
-    left = left - (basis @ left) @ basis  # what normalising a small remainder blew up
-    return left / left.norm()
-
-
-def _added(space: _Space, vector: Tensor, image: Tensor) -> _Space:
-    space.basis[space.size], space.images[space.size] = vector, image
-    size = space.size + 1
-    row = torch.stack([inner(earlier, image) for earlier in space.basis[:size]]).cpu()
-    space.matrix[size - 1, :size] = space.matrix[:size, size - 1] = row
-    return space._replace(size=size)
-
-
-def _restarted(space: _Space, which: str, kept: int) -> _Space:
-    """The subspace of the ``kept`` most wanted Ritz vectors."""
-    values, rotation = _ritz(space)
-    order = rank(values, which)[:kept]
-    turn = rotation[:, order].T.to(space.basis)
-    return _filled(space, turn @ space.basis[: space.size], turn @ space.images[: space.size], values[order])
-
-
-def _adopted(space: _Space, start: Tridiagonal, operator: Operator, which: str, kept: int) -> _Space:
-    """The best Ritz vectors of a Lanczos run. Their images follow from A Q = Q T + r e^T, without a product."""
-    if start.alphas.ndim != 1:
-        raise ValueError(
-            f"start holds {len(start.alphas)} Lanczos runs; pass one of them: krylov.run(start, 0)"
-        )
-    if start.basis is None:
-        raise ValueError("start holds no basis; run lanczos with keep_basis=True and without max_v")
-    check_vectors("start.residual", start.residual, operator)
-    values, rotation = torch.linalg.eigh(tridiagonal_matrix(start))
-    order = rank(values, which)[: kept if len(values) > len(space.basis) else None]
-    turn = rotation[:, order].T.to(start.basis)
-    vectors = (turn @ start.basis).to(space.basis)
-    images = values[order].to(vectors)[:, None] * vectors + torch.outer(
-        turn[:, -1].to(vectors), start.residual.to(vectors)
-    )
-    return _filled(space, vectors, images, values[order])
-
-
-def _filled(space: _Space, vectors: Tensor, images: Tensor, values: Tensor) -> _Space:
-    size = len(values)
-    space.basis[:size], space.images[:size] = vectors, images
-    space.matrix[:size, :size] = torch.diag(values)
-    return space._replace(size=size)
-
-
 def _random(operator: Operator, generator: torch.Generator) -> Tensor:
     drawn = torch.randn(operator.dim, generator=generator, device=generator.device, dtype=operator.dtype)
     return drawn.to(operator.device)
 
 
-def _steps_to_see_a_missed_pair(space: _Space, which: str, k: int, tol: float, *, most: int) -> int:
+def _steps_to_see_a_missed_pair(space: Subspace, which: str, k: int, tol: float, *, most: int) -> int:
     """How long a random vector must be followed until a missed pair shows among the wanted ones.
 
     After m steps the top Ritz value is within a share e of the spectrum's width from the top, but for a
     probability of 1.648 sqrt(P) exp(-sqrt(e) (2 m - 1)). The share that matters is the gap between wanted and
     other values. A narrow gap asks for very many steps; ``most`` bounds them.
     """
-    values = _ritz(space)[0]
+    values = ritz(space)[0]
     order = rank(values, which)
     size = values.abs() if which == "magnitude" else values
     gap = (size[order[:k], None] - size[order[k:]]).abs().min() if space.size > k else torch.tensor(0.0)

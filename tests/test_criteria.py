@@ -7,20 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from spectra import F64, diagonal_operator, tensor
 
 from lla_func import criteria, spectrum
 from lla_func.operators import Operator
 
-F64 = torch.float64
 INF = math.inf
-
-
-def diagonal_operator(values: torch.Tensor) -> Operator:
-    return Operator(lambda v: v * values, len(values), values.dtype, torch.device("cpu"), "diagonal")
-
-
-def tensor(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=F64)
 
 
 def as_lla_computes_them(nodes: torch.Tensor, weights: torch.Tensor, n: float) -> tuple[float, float]:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from spectra import F64, prescribed, tensor
 
 from lla_func import krylov
 from lla_func.operators import Operator, from_matrix
 from lla_func.probes import generator_from, probes
-
-F64 = torch.float64
-
-
-def prescribed(values: torch.Tensor, seed: int = 0) -> Operator:
-    """A dense operator with these eigenvalues and random eigenvectors."""
-    generator = torch.Generator().manual_seed(seed)
-    turn, _ = torch.linalg.qr(torch.randn(len(values), len(values), dtype=F64, generator=generator))
-    matrix = (turn * values.to(F64)) @ turn.T
-    return from_matrix(((matrix + matrix.T) / 2).to(values.dtype))
 
 
 def recorded(operator: Operator) -> tuple[Operator, list[torch.Tensor]]:
@@ -33,7 +24,7 @@ def recorded(operator: Operator) -> tuple[Operator, list[torch.Tensor]]:
 
 SPECTRA = {
     "spread": torch.linspace(-1, 3, 80, dtype=F64),
-    "outliers": torch.cat([torch.linspace(-0.1, 0.1, 75, dtype=F64), torch.tensor([9.0, 7, 5, 4, -3], dtype=F64)]),
+    "outliers": torch.cat([torch.linspace(-0.1, 0.1, 75, dtype=F64), tensor(9, 7, 5, 4, -3)]),
     "clustered": torch.cat([torch.linspace(0, 1, 70, dtype=F64), 2 + 1e-9 * torch.arange(10, dtype=F64)]),
     "repeated": torch.arange(80, dtype=F64) % 40,
     "negative": -torch.linspace(1, 2, 80, dtype=F64),
@@ -103,8 +94,10 @@ def test_an_invariant_subspace_stops_the_run() -> None:
     found = krylov.lanczos(from_matrix(torch.diag(values)), torch.ones(8, dtype=F64), 8)
     assert int(found.length) == len(found.alphas) == found.products == 4
     torch.testing.assert_close(
-        torch.linalg.eigvalsh(krylov.tridiagonal_matrix(found)), torch.arange(4, dtype=F64), atol=1e-12,
-        rtol=0
+        torch.linalg.eigvalsh(krylov.tridiagonal_matrix(found)),
+        torch.arange(4, dtype=F64),
+        atol=1e-12,
+        rtol=0,
     )
     assert float(found.residual.norm()) < 1e-12
 
@@ -147,15 +140,18 @@ def test_more_steps_than_dimensions_are_not_made() -> None:
 
 @pytest.mark.parametrize(("max_v", "steps"), [(2, 10), (5, 12), (10, 15), (10, 30), (20, 20)])
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-def test_the_estimated_loss_is_never_below_the_true_one(
-    max_v: int, steps: int, dtype: torch.dtype
-) -> None:
-    diagonal = torch.cat([torch.rand(97, generator=generator_from(0)), torch.tensor([20.0, 30,
-    50])]).to(dtype) operator, seen = recorded(Operator(lambda v: v * diagonal, 100, dtype,
-    torch.device("cpu"))) found = krylov.lanczos(operator, torch.ones(100, dtype=dtype), steps, max_v=max_v)
-    basis = torch.stack(seen) true = float((basis @ basis.T - torch.eye(steps)).abs().max()) rounding = 100 *
-    torch.finfo(dtype).eps assert found.orthogonality_loss >= 0.5 * true assert found.orthogonality_loss <
-    max(1e6 * true, rounding) assert (found.basis is None) == (max_v < steps)
+def test_the_estimated_loss_is_never_below_the_true_one(max_v: int, steps: int, dtype: torch.dtype) -> None:
+    diagonal = torch.cat([torch.rand(97, generator=generator_from(0)), torch.tensor([20.0, 30, 50])]).to(
+        dtype
+    )
+    operator, seen = recorded(Operator(lambda v: v * diagonal, 100, dtype, torch.device("cpu")))
+    found = krylov.lanczos(operator, torch.ones(100, dtype=dtype), steps, max_v=max_v)
+    basis = torch.stack(seen)
+    true = float((basis @ basis.T - torch.eye(steps)).abs().max())
+    rounding = 100 * torch.finfo(dtype).eps
+    assert found.orthogonality_loss >= 0.5 * true
+    assert found.orthogonality_loss < max(1e6 * true, rounding)
+    assert (found.basis is None) == (max_v < steps)
 
 
 def test_a_short_memory_loses_orthogonality_and_says_so() -> None:
@@ -188,7 +184,7 @@ def test_nothing_keeps_a_graph() -> None:
     vector = start(80).requires_grad_()
     found = krylov.lanczos(prescribed(SPECTRA["spread"]), vector, 5)
     assert found.basis is not None
-    assert not (found.basis.requires_grad or found.residual.requires_grad or found.start.requires_grad)
+    assert not any(kept.requires_grad for kept in (found.basis, found.residual, found.start))
 
 
 def test_probes_are_the_same_in_any_block_and_leave_the_global_generator_alone() -> None:
@@ -216,25 +212,33 @@ def test_probes_have_mean_zero_and_variance_one() -> None:
 
 
 BAD = {
-    "v0 of another length": (dict(v0=torch.ones(3, dtype=F64)), ValueError, r"v0 has shape \[3\].*needs \[6\]"),
-    "v0 of three axes": (dict(v0=torch.ones(1, 1, 6, dtype=F64)), ValueError, r"v0 has shape \[1, 1, 6\]"),
-    "an empty block": (dict(v0=torch.ones(0, 6, dtype=F64)), ValueError, r"v0 has shape \[0, 6\]"),
-    "v0 of another dtype": (dict(v0=torch.ones(6)), ValueError, r"v0 is torch.float32.*v0.to\(torch.float64\)"),
-    "a list": (dict(v0=[1.0] * 6), TypeError, "v0 is a list; pass a tensor"),
-    "a zero row": (dict(v0=torch.eye(6, dtype=F64)[:2] * torch.tensor([[1.0], [0.0]])), ValueError, "row 1"),
-    "an infinite v0": (dict(v0=torch.full((6,), torch.inf, dtype=F64)), ValueError, "not finite in row 0"),
-    "no steps": (dict(steps=0), ValueError, "steps=0 is too small"),
-    "half a step": (dict(steps=2.5), TypeError, "steps=2.5 is not a whole number"),
-    "one held vector": (dict(max_v=1), ValueError, "max_v=1 is too small.*at least 2"),
-    "a misspelt choice": (dict(on_breakdown="restrat"), ValueError, "did you mean 'restart'"),
-    "a word for a seed": (dict(seed="one"), TypeError, "seed='one' is neither a whole number"),
+    "v0 of another length": (
+        dict(v0=torch.ones(3, dtype=F64)),
+        ValueError,
+        r"v0 has shape \[3\].*needs \[6\]",
+    ),
+    "v0 of three axes": ({"v0": torch.ones(1, 1, 6, dtype=F64)}, ValueError, r"v0 has shape \[1, 1, 6\]"),
+    "an empty block": ({"v0": torch.ones(0, 6, dtype=F64)}, ValueError, r"v0 has shape \[0, 6\]"),
+    "v0 of another dtype": (
+        dict(v0=torch.ones(6)),
+        ValueError,
+        r"v0 is torch.float32.*v0.to\(torch.float64\)",
+    ),
+    "a list": ({"v0": [1.0] * 6}, TypeError, "v0 is a list; pass a tensor"),
+    "a zero row": ({"v0": torch.eye(6, dtype=F64)[:2] * torch.tensor([[1.0], [0.0]])}, ValueError, "row 1"),
+    "an infinite v0": ({"v0": torch.full((6,), torch.inf, dtype=F64)}, ValueError, "not finite in row 0"),
+    "no steps": ({"steps": 0}, ValueError, "steps=0 is too small"),
+    "half a step": ({"steps": 2.5}, TypeError, "steps=2.5 is not a whole number"),
+    "one held vector": ({"max_v": 1}, ValueError, "max_v=1 is too small.*at least 2"),
+    "a misspelt choice": ({"on_breakdown": "restrat"}, ValueError, "did you mean 'restart'"),
+    "a word for a seed": ({"seed": "one"}, TypeError, "seed='one' is neither a whole number"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_named(name: str) -> None:
     change, error, message = BAD[name]
-    given = dict(v0=torch.ones(6, dtype=F64), steps=3) | change
+    given = {"v0": torch.ones(6, dtype=F64), "steps": 3} | change
     with pytest.raises(error, match=message):
         krylov.lanczos(prescribed(SPECTRA["spread"][:6]), given.pop("v0"), given.pop("steps"), **given)
 
@@ -246,5 +250,5 @@ def test_an_operator_that_fails_is_named() -> None:
     shapeless = broken._replace(matvec=lambda v: v.sum())
     with pytest.raises(ValueError, match=r"maps vectors of shape \[1, 4\] to \[1\]; matvec must map"):
         krylov.lanczos(shapeless, torch.ones(4, dtype=F64), 2)
-    with pytest.raises(ValueError, match="kind='rademacer' is not one of.*did you mean"):
+    with pytest.raises(ValueError, match=r"kind='rademacer' is not one of.*did you mean"):
         probes(3, 1, kind="rademacer")
