@@ -120,8 +120,13 @@ class Layout:
         flat = [tensors[name].reshape(-1) for name in self.names]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
-    def unravel(self, theta: Tensor) -> dict[str, Tensor]:
-        """Cuts theta [..., P] into named views [..., *shape]; the inverse of :meth:`ravel`."""
+    def unravel(self, theta: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cuts theta [..., P] into named views [..., *shape]; the inverse of :meth:`ravel`.
+
+        Named tensors pass as they are, so that a loss of theta is also a loss of its parts, some of them constant.
+        """
+        if isinstance(theta, Mapping):
+            return dict(theta)
         if theta.shape[-1] != self.numel:
             raise ValueError(
                 f"theta has {theta.shape[-1]} elements on its last axis, the layout has P={self.numel}"
@@ -157,6 +162,17 @@ class Layout:
                 )
             matched |= hits
         return tuple(sorted(matched))
+
+    def only(self, indices: Iterable[int]) -> Layout:
+        """The layout of the parameters with these indices alone.
+
+        Example:
+            >>> Layout.of({"a": torch.ones(3, 2), "b": torch.ones(3), "c": torch.ones(2)}).only([0, 2]).names
+            ('a', 'c')
+        """
+        chosen = tuple(indices)
+        fields = (self.names, self.shapes, self.roles, self.filter_axes)
+        return Layout(*(tuple(field[i] for i in chosen) for field in fields))  # type: ignore[arg-type]
 
     def mask(self, indices: Iterable[int], *, device: torch.device | str = "cpu") -> Tensor:
         """A boolean vector [P] that is True on the parameters with these indices."""

@@ -36,6 +36,13 @@ class Objective(NamedTuple):
         adapt: for losses that depend on theta through the whole data (recalibrated BatchNorm): maps theta to the
             loss to use at theta. None for all others.
         notes: what a reader of the results should know, such as ``{"batchnorm": "eval"}``.
+        outputs: maps theta and one batch to the model's outputs (a tensor or a pytree of them), where the loss splits
+            into a model and a criterion, ``loss(theta, batch) = criterion(outputs(theta, batch), batch)``. The
+            Gauss-Newton matrix needs the split; None where there is none.
+        criterion: maps outputs and the batch to the loss.
+        named: whether ``loss`` and ``outputs`` also take the named tensors that make up theta in its place (as they
+            do if all they do with theta is ``layout.unravel(theta)``). Then derivatives with respect to some of the
+            parameters cost less than with respect to all.
     """
 
     loss: Loss
@@ -46,6 +53,9 @@ class Objective(NamedTuple):
     reduction: str = "mean"
     adapt: Callable[[Tensor], Loss] | None = None
     notes: Mapping[str, str] = {}
+    outputs: Callable[[Tensor, Batch], Any] | None = None
+    criterion: Callable[[Any, Batch], Tensor] | None = None
+    named: bool = False
 
 
 def from_loss(
@@ -55,6 +65,8 @@ def from_loss(
     *,
     separable: bool = False,
     reduction: str = "mean",
+    outputs: Callable[[Any, Batch], Any] | None = None,
+    criterion: Callable[[Any, Batch], Tensor] | None = None,
 ) -> Objective:
     """The objective of a pure loss function.
 
@@ -64,6 +76,8 @@ def from_loss(
         batches: pytrees of tensors (the default, one empty batch, is for losses without data).
         separable: whether a batch may be cut into tiles along its samples.
         reduction: how the losses of batches combine, ``"mean"`` (weighted by samples) or ``"sum"``.
+        outputs, criterion: the two parts of the loss, for the Gauss-Newton matrix: outputs of parameters (of the same
+            form) and a batch, and the loss of outputs and a batch.
 
     Example:
         >>> bowl = from_loss(lambda theta, batch: theta.square().sum(), torch.tensor([3.0, 4.0]))
@@ -76,7 +90,7 @@ def from_loss(
             raise ValueError(
                 f"parameters has shape {list(parameters.shape)}; pass theta [P] or named tensors"
             )
-        named, flat_loss = {"theta": parameters}, loss
+        named, flat_loss, flat_outputs = {"theta": parameters}, loss, outputs
         layout = Layout.of(named)
     else:
         named = dict(parameters)
@@ -85,9 +99,23 @@ def from_loss(
         def flat_loss(theta: Tensor, batch: Batch) -> Tensor:
             return loss(layout.unravel(theta), batch)
 
+        def flat_outputs(theta: Tensor, batch: Batch) -> Any:
+            assert outputs is not None
+            return outputs(layout.unravel(theta), batch)
+
     batches = batches if isinstance(batches, Iterable) and iter(batches) is not batches else list(batches)
     theta = layout.ravel(named).detach().clone()
-    objective = Objective(flat_loss, theta, layout, batches, separable, reduction)
+    objective = Objective(
+        flat_loss,
+        theta,
+        layout,
+        batches,
+        separable,
+        reduction,
+        outputs=flat_outputs if outputs else None,
+        criterion=criterion,
+        named=not isinstance(parameters, Tensor),
+    )
     check(objective)
     return objective
 

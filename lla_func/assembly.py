@@ -1,0 +1,111 @@
+"""Assembly: one operator on all the data, from products on its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lla_func.differentiable import differentiable, explained
+from lla_func.memory import Meter
+from lla_func.objective import Batch, Objective, tiles, weigh
+from lla_func.operators import Operator
+from lla_func.rehearsal import Build, Plan, Product
+
+__all__ = ["assemble", "pieces"]
+
+BLOCK_BYTES = 2**28
+"""Memory for what the vectors of a block compute together."""
+
+
+def assemble(
+    objective: Objective, build: Build, point: Tensor, plan: Plan, *, name: str, tile: int, memory: float
+) -> Operator:
+    """The operator that sums products over all batches, each weighted by its share of the risk.
+
+    What the kernel keeps for each piece of data stays in memory if all of it fits into ``memory`` bytes; otherwise
+    nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
+
+    Args:
+        objective: where the data and the weights come from.
+        build: makes the product with the loss on one piece of data.
+        point: where it does so; gives the dimension, dtype and device of vectors.
+        plan: how products are computed.
+        name: of the operator.
+        tile: the most samples in a piece, if the objective may be cut.
+        memory: in bytes.
+    """
+    kept, piece_bytes = _keep(objective, build, plan.kernel, name=name, tile=tile, memory=memory)
+    rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if plan.batched else 1
+
+    def products() -> Iterator[tuple[int, Product]]:
+        if kept is not None:
+            yield from kept
+        else:
+            for piece in pieces(objective, tile):
+                yield weigh(objective, piece), build(plan.streaming, piece)
+
+    def matvec(vectors: Tensor) -> Tensor:
+        _check_vectors(vectors, point, name)
+        vectors = vectors.detach()
+        total, weights = torch.zeros_like(vectors), 0
+        with differentiable(), explained(name):
+            for weight, product in products():
+                total.add_(_applied(product, vectors, rows), alpha=weight)
+                weights += weight
+        return total / weights if objective.reduction == "mean" else total
+
+    return Operator(matvec, len(point), point.dtype, point.device, name)
+
+
+def pieces(objective: Objective, tile: int) -> Iterator[Batch]:
+    """The batches, cut into tiles where that is allowed."""
+    for batch in objective.batches:
+        yield from tiles(batch, tile) if objective.separable else (batch,)
+
+
+def _keep(
+    objective: Objective, build: Build, kernel: str, *, name: str, tile: int, memory: float
+) -> tuple[list[tuple[int, Product]] | None, int]:
+    """The products of all pieces, or None if they need more memory than there is; and what a large one needs."""
+    stored = isinstance(objective.batches, (list, tuple))
+    kept, used, largest = [], 0, 0
+    with differentiable(), explained(name):
+        for piece in pieces(objective, tile):
+            with Meter() as meter:
+                product = build(kernel, piece)
+            leaves = [leaf for leaf in pytree.tree_leaves(piece) if isinstance(leaf, Tensor)]
+            data = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+            used += meter.kept() + (0 if stored else data)  # streamed data lives as long as what refers to it
+            # Where nothing is kept, activations are guessed to be some eight times the data.
+            largest = max(largest, meter.kept(), 8 * data)
+            if used > memory:
+                return None, largest
+            kept.append((weigh(objective, piece), product))
+    return kept, largest
+
+
+def _applied(product: Product, vectors: Tensor, rows: int) -> Tensor:
+    """The product with a vector, or with the vectors of a block, ``rows`` of them at a time."""
+    if vectors.ndim == 1:
+        return product(vectors).detach()
+    if rows == 1 or len(vectors) < 2:
+        return torch.stack([product(v).detach() for v in vectors]) if len(vectors) else vectors
+    return torch.func.vmap(product, chunk_size=rows)(vectors).detach()
+
+
+def _check_vectors(vectors: Tensor, point: Tensor, name: str) -> None:
+    if not isinstance(vectors, Tensor):
+        raise TypeError(f"vectors is of type {type(vectors).__name__}; {name} takes a tensor [P] or [B, P]")
+    if vectors.ndim not in (1, 2) or vectors.shape[-1] != len(point):
+        raise ValueError(
+            f"vectors has shape {list(vectors.shape)}; {name} takes [P] or [B, P] with P={len(point)}"
+        )
+    for what in ("dtype", "device"):
+        came, needed = getattr(vectors, what), getattr(point, what)
+        if came != needed:
+            raise ValueError(
+                f"vectors has {what} {came}, but {name} is on {what} {needed}; pass vectors.to(operator.{what})"
+            )

@@ -1,0 +1,135 @@
+"""Rehearsal: which kernel to use is found by trying each on a few samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lla_func.differentiable import differentiable
+from lla_func.objective import Batch, Objective, tiles
+from lla_func.probes import probes
+
+__all__ = ["Build", "Plan", "Product", "rehearse"]
+
+Product = Callable[[Tensor], Tensor]
+"""A linear map [P] -> [P]."""
+Build = Callable[[str, Batch], Product]
+"""Maps the name of a kernel and a piece of data to the product with the loss on this piece."""
+
+GRADIENT_SECONDS = 0.05
+"""The time that a gradient may take on the samples of a rehearsal, whose work is that of some 30 gradients."""
+PRODUCTS_AHEAD = 100
+"""How many products the time for building is spread over: about those of one spectral analysis."""
+
+
+class Plan(NamedTuple):
+    """How products are computed.
+
+    Attributes:
+        kernel: the kernel while what it keeps fits into memory.
+        streaming: the kernel to build anew in each call where it doesn't.
+        batched: whether the vectors of a block go through together.
+    """
+
+    kernel: str
+    streaming: str
+    batched: bool
+
+
+def rehearse(
+    objective: Objective, build: Build, point: Tensor, kernels: Sequence[str], *, blocks: str = "auto"
+) -> Plan:
+    """Chooses how to compute products by trying it on the beginning of the data.
+
+    A kernel that fails, or whose product differs from that of the first one that works, is out. Of the others the
+    fastest is taken. The first wins unless another is at least a tenth faster, so that noise in the timings rarely
+    decides; and whatever is chosen, results are the same to rounding. The same rule decides whether the vectors of a
+    block go through together.
+
+    Args:
+        objective: its first batch serves.
+        build: makes products.
+        point: gives the dimension, dtype and device of vectors.
+        kernels: the names to choose from, the favourite first.
+        blocks: "auto", "vmap" or "rows".
+
+    Raises:
+        RuntimeError: no kernel works; the error is that of the first one.
+    """
+    found: dict[str, tuple[float, float, Product]] = {}
+    failures: list[Exception] = []
+    with differentiable():
+        piece = _beginning(objective)
+        vectors = probes(len(point), 4, dtype=point.dtype, device=point.device)
+        images: list[Tensor] = []
+        for kernel in kernels:
+            try:
+                image = build(kernel, piece)(vectors[0]).detach()  # the first time is slower, and not timed
+                building, product = _timed(point.device, build, kernel, piece)
+                taken = [_timed(point.device, product, vectors[0])[0] for _ in range(3)]
+            except Exception as error:  # whatever ails one kernel, the next one may do without it
+                failures.append(error)
+                continue
+            images.append(image)
+            if _agree(image, images[0]):
+                found[kernel] = building, min(taken), product
+        if not found:
+            raise failures[0]
+        kernel = _fastest({k: product + build / PRODUCTS_AHEAD for k, (build, product, _) in found.items()})
+        streaming = _fastest({k: product + build for k, (build, product, _) in found.items()})
+        _, seconds, product = found[kernel]
+        batched = blocks == "vmap" or (blocks == "auto" and _batching_pays(product, vectors, seconds))
+    return Plan(kernel, streaming, batched)
+
+
+def _beginning(objective: Objective) -> Batch:
+    """As many of the first samples as keep a rehearsal short, from 16 to 256; the first batch if it can't be cut."""
+    batch = next(iter(objective.batches))
+    if not objective.separable:
+        return batch
+    few = next(tiles(batch, 16))
+    objective.loss(objective.theta, few)
+    seconds, _ = _timed(objective.theta.device, objective.loss, objective.theta, few)
+    # A gradient takes about three times as long as the loss.
+    return next(tiles(batch, max(16, min(256, int(16 * GRADIENT_SECONDS / (3 * seconds))))))
+
+
+def _timed(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """The seconds that a call takes, and what it returns."""
+    _finish(device)
+    start = time.perf_counter()
+    result = function(*arguments)
+    _finish(device)
+    return time.perf_counter() - start, result
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _fastest(seconds: dict[str, float]) -> str:
+    """The key of the least value, but the first key if that is not beaten by a tenth."""
+    first, best = next(iter(seconds)), min(seconds, key=seconds.__getitem__)
+    return best if seconds[best] < 0.9 * seconds[first] else first
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    """Whether two images are the same up to rounding."""
+    scale = max(float(a.norm()), float(b.norm()))
+    return float((a - b).norm()) <= torch.finfo(a.dtype).eps ** 0.5 * scale or scale == 0
+
+
+def _batching_pays(product: Product, vectors: Tensor, seconds: float) -> bool:
+    """Whether a block through ``vmap`` gives the same as row by row, and sooner."""
+    batched = torch.func.vmap(product)
+    try:
+        images = batched(vectors)
+        together = min(_timed(vectors.device, batched, vectors)[0] for _ in range(2))
+    except Exception:  # no batching rule, or shapes that are fixed inside
+        return False
+    return together < 0.9 * len(vectors) * seconds and _agree(images[1], product(vectors[1]))

@@ -1,0 +1,84 @@
+"""Symmetry: a cheap test of whether an operator is what linear algebra takes it for, with what to look for if not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lla_func.fingerprint import fingerprint
+from lla_func.objective import Objective
+from lla_func.operators import Operator
+from lla_func.probes import probes
+
+__all__ = ["check_reproducible", "check_symmetric"]
+
+
+def check_symmetric(operator: Operator, *, tolerance: float | None = None, floor: float = 0.0) -> None:
+    """Raises unless products with two random vectors are finite, reproducible, and v.Hw equals w.Hv. Three products.
+
+    Args:
+        operator: any operator.
+        tolerance: the difference allowed, relative to the norms of Hv and Hw; by default the cube root of the
+            machine precision, which leaves room for the cancellation in the gradients of a trained network.
+        floor: a difference that is always allowed: the rounding of a product that should vanish.
+
+    Raises:
+        ValueError: one of the three does not hold.
+
+    Example:
+        >>> from lla_func.operators import from_matrix
+        >>> check_symmetric(from_matrix(torch.eye(3)))
+    """
+    name, rounding = operator.name, torch.finfo(operator.dtype).eps
+    tolerance = rounding ** (1 / 3) if tolerance is None else tolerance
+    v, w = probes(operator.dim, 2, dtype=operator.dtype, device=operator.device)
+    hv, hw, again = (operator.matvec(x).double() for x in (v, w, v))
+    if not bool(torch.isfinite(hv).all() and torch.isfinite(hw).all()):
+        raise ValueError(
+            f"{name} has NaN or infinite values. Look for a point where a derivative doesn't exist, such as sqrt(0), "
+            "norm(0), log(0) or 0 / 0, and for overflow in float16"
+        )
+    size = 0.5 * float(hv.norm() + hw.norm())
+    if float((hv - again).norm()) > tolerance * size + floor:
+        raise ValueError(
+            f"{name} gives different products with the same vector (relative difference "
+            f"{float((hv - again).norm()) / size:.1e}). Look for random numbers in the loss, and for data that differs "
+            "from pass to pass (a loader with shuffle=True, random augmentation)"
+        )
+    across, back = float(_inner(v, hw)), float(_inner(w, hv))
+    # Random signs v make v.Hw vary by about the norm of Hw, and rounding in Hw by about as much times the precision.
+    if abs(across - back) > tolerance * size + floor:
+        raise ValueError(
+            f"{name} is not symmetric: v.Hw = {across:.6g}, w.Hv = {back:.6g} for random v and w. Look for a backward "
+            "pass that is not the derivative of the forward pass (straight-through estimators, custom "
+            "autograd.Function, gradient clipping hooks), and for operations that drop tangents (.detach(), .data, "
+            "torch.no_grad() inside the loss, numpy). probe=False skips this test"
+        )
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    return a.double() @ b
+
+
+def check_reproducible(objective: Objective, name: str) -> float:
+    """Raises unless two passes begin with the same batch and the loss on it is the same twice; returns that loss.
+
+    A product that is kept would hide both: one mask of dropout, one order of the data, frozen into it.
+
+    Raises:
+        ValueError: the batches or the losses differ.
+    """
+    first, second = (next(iter(objective.batches)) for _ in range(2))
+    if fingerprint(first) != fingerprint(second):
+        raise ValueError(
+            f"{name} needs the same data in every pass, but the first batch differs between two passes. Look for a "
+            "loader with shuffle=True and for random augmentation; pass list(loader) to draw them once"
+        )
+    with torch.no_grad():
+        once, twice = (float(objective.loss(objective.theta, first)) for _ in range(2))
+    if abs(once - twice) > torch.finfo(objective.theta.dtype).eps ** 0.5 * abs(once):
+        raise ValueError(
+            f"{name} needs a deterministic loss, but two evaluations gave {once:.8g} and {twice:.8g}. Look for dropout "
+            "or other random numbers in the loss; call model.eval(), or draw them from a generator seeded in the loss"
+        )
+    return once
