@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -130,12 +131,7 @@ def _device(arguments: Namespace) -> torch.device:
     """The device asked for, if this machine has it."""
     if arguments.cuda and arguments.device not in (None, "cuda"):
         raise ValueError(f"--cuda and --device {arguments.device} contradict each other; give one of them")
-    name = "cuda" if arguments.cuda else arguments.device or "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"device {name!r} is not available: PyTorch finds no CUDA GPU here; leave it out for the CPU"
-        )
-    return available(name)
+    return available("cuda" if arguments.cuda else arguments.device or "cpu")
 
 
 def _model(loader: ModuleType, arguments: Namespace, device: torch.device) -> nn.Module:
@@ -155,14 +151,25 @@ def _model(loader: ModuleType, arguments: Namespace, device: torch.device) -> nn
     return model
 
 
-def _batches(loader: ModuleType, arguments: Namespace, **options: Any) -> Any:
+class _Anew:
+    """Batches that are made again for each pass, for loaders whose batches can be gone over only once."""
+
+    def __init__(self, make: Callable[[], Iterable[Any]]) -> None:
+        self.make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.make())
+
+
+def _batches(loader: ModuleType, arguments: Namespace, **options: Any) -> Iterable[Any]:
     """The loader's batches; options that are None are left to the loader."""
     if arguments.data not in (None, "-1"):
         options["data_path"] = arguments.data
     chosen = {name: value for name, value in options.items() if value is not None}
     for name in chosen:
         _need(loader.CustomLoader, name, f"--{name}", arguments)
-    return loader.CustomLoader(**chosen)
+    batches = loader.CustomLoader(**chosen)
+    return _Anew(lambda: loader.CustomLoader(**chosen)) if isinstance(batches, Iterator) else batches
 
 
 def _first_batch(loader: ModuleType, arguments: Namespace, **options: Any) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ def train(
         One :class:`Epoch` for each epoch.
 
     Raises:
-        ValueError: there are no batches, or the loss stops being finite.
+        ValueError: there are no batches, or they can't be gone over again, or the loss stops being finite.
 
     Example:
         >>> from bridges.loaders import mlp
@@ -92,10 +92,14 @@ def train(
     """
     epochs = positive_int("epochs", epochs)
     one_of("schedule", schedule, SCHEDULES)
+    if epochs > 1 and isinstance(batches, Iterator):
+        raise ValueError(
+            "batches can be gone over only once; pass a list or a DataLoader, which start anew each epoch"
+        )
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=finite_number("lr", lr, above=0))
     rates = [group["lr"] for group in optimizer.param_groups]
-    randomness = Stream(seed, everything(next(model.parameters()).device))
+    randomness = Stream(positive_int("seed", seed, least=0), everything(_device(model)))
     history = []
     for number in range(epochs):
         if schedule == "cosine":
@@ -106,19 +110,22 @@ def train(
             model.train()
             loss, accuracy = _pass(model, metric, batches, optimizer)
         seconds = time.perf_counter() - start
-        held = (None, None) if held_out is None else score(model, metric, held_out)
-        history.append(Epoch(number, loss, accuracy, *held, seconds))
+        held_loss, held_accuracy = (None, None) if held_out is None else score(model, metric, held_out)
+        history.append(Epoch(number, loss, accuracy, held_loss, held_accuracy, seconds))
         if after_epoch is not None:
             after_epoch(history[-1])
     return history
 
 
 def score(model: nn.Module, metric: Metric, batches: Iterable[Any]) -> tuple[float, float | None]:
-    """The mean loss over batches, in eval mode, and the share of samples classified right (None if not classified)."""
+    """The mean loss over batches, in eval mode, and the share of samples classified right (None if not classified).
+
+    The model keeps its modes, and the global random states, which data loaders draw from, stay where they are.
+    """
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Stream(0, everything(_device(model))):
             return _pass(model, metric, batches, None)
     finally:
         for module, mode in training.items():
@@ -135,6 +142,10 @@ def log(path: str | os.PathLike[str]) -> Callable[[Epoch], None]:
     return append
 
 
+def _device(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 def _pass(
     model: nn.Module, metric: Metric, batches: Iterable[Any], optimizer: torch.optim.Optimizer | None
 ) -> tuple[float, float | None]:
@@ -142,16 +153,17 @@ def _pass(
     total, right, judged, count = 0.0, 0, 0, 0
     for index, batch in enumerate(batches):
         loss, predictions = metric(None, model=model, batch=batch, use_wrapper=False, return_pred=True)
-        if not torch.isfinite(loss):
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise ValueError(
-                f"the loss is {float(loss)} at batch {index}; lower the learning rate or look at the data"
+                f"the loss is {value} at batch {index}; lower the learning rate or look at the data"
             )
         if optimizer is not None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         size = len(batch[0])
-        total, count = total + float(loss.detach()) * size, count + size
+        total, count = total + value * size, count + size
         hits = _hits(predictions, batch[1])
         if hits is not None:
             right, judged = right + hits, judged + size
