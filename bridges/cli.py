@@ -294,7 +294,8 @@ class _Version(argparse.Action):
     """Prints the version; looks it up only when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        parser.exit(0, f"lla_func {metadata.version('lla-func')}\n")
+        print(f"lla_func {metadata.version('lla-func')}")
+        parser.exit()
 
 
 def _choice(*allowed: str) -> Callable[[str], str]:

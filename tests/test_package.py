@@ -1,0 +1,241 @@
+"""The package as a whole: which way imports go, what is public, what the wheel holds, what the README promises."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT / package).rglob("*.py"))
+# What a user may rely on as ``from lla_func import ...``; a change here is a change of the interface.
+PUBLIC = """
+    viz_lla LandscapeResult viz_esd SpectrumResult Analysis Curvature analyse
+    Objective from_loss risk Layout Landscape evaluate EngineFallbackWarning Operator
+    chart directions products krylov spectrum criteria plots store
+"""
+
+
+class Import(NamedTuple):
+    """An import statement: the module that it names, and whether it runs when its file is imported."""
+
+    module: str
+    at_once: bool
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """All imports in a file; ``from a import b`` counts as a and as a.b."""
+
+    def visit(node: ast.AST, at_once: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import, which these tests do not follow"
+            yield Import(node.module or "", at_once)
+            yield from (Import(f"{node.module}.{alias.name}", at_once) for alias in node.names)
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, at_once and not inside)
+
+    return visit(ast.parse(path.read_text()), at_once=True)
+
+
+def within(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def offenders(paths: list[Path], *packages: str, at_once: bool = False) -> list[str]:
+    """Imports of the packages in the files, as text; with ``at_once`` only those that run on import."""
+    return [
+        f"{name_of(path)} imports {found.module}"
+        for path in paths
+        for found in imports(path)
+        if within(found.module, *packages) and (found.at_once or not at_once)
+    ]
+
+
+def files(*packages: str) -> list[Path]:
+    return [path for path in MODULES if within(name_of(path), *packages)]
+
+
+# ---- imports -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readers_of_imports_see_every_form(tmp_path):
+    source = "import a.b\nfrom c import d\ndef f():\n    import e\nif TYPE_CHECKING:\n    import g\n"
+    path = tmp_path / "m.py"
+    path.write_text(source)
+    assert list(imports(path)) == [
+        Import("a.b", True),
+        Import("c", True),
+        Import("c.d", True),
+        Import("e", False),
+    ]
+
+
+def test_the_core_never_imports_the_border_benchmarks_or_tests():
+    assert not offenders(files("lla_func"), "bridges", "benchmarks", "tests")
+
+
+def test_the_border_never_imports_benchmarks_or_tests():
+    assert not offenders(files("bridges"), "benchmarks", "tests")
+
+
+def test_the_core_imports_only_what_the_project_file_lists():
+    known = {
+        "torch",
+        "numpy",
+        "einops",
+        "tqdm",
+        "matplotlib",
+        "mpl_toolkits",
+        "lla_func",
+        *sys.stdlib_module_names,
+    }
+    unknown = {(name_of(path), found.module) for path in files("lla_func") for found in imports(path)}
+    assert not {(path, module) for path, module in unknown if module.split(".")[0] not in known}
+
+
+def test_nothing_is_pickled():
+    assert not offenders(MODULES, "pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
+
+
+ALGEBRA = (
+    "krylov",
+    "spectrum",
+    "density",
+    "eigen",
+    "trace",
+    "xtrace",
+    "quadrature",
+    "probes",
+    "estimate",
+    "criteria",
+)
+
+
+def test_linear_algebra_knows_no_model_and_no_loss():
+    paths = files(*(f"lla_func.{name}" for name in ALGEBRA))
+    assert paths
+    assert not offenders(paths, "lla_func.products", "lla_func.objective", "lla_func.kernels", "torch.nn")
+
+
+def test_only_plots_import_matplotlib_and_only_when_drawing():
+    others = [path for path in MODULES if not path.stem.startswith("plots")]
+    assert not offenders(others, "matplotlib", "mpl_toolkits")
+    assert not offenders(MODULES, "matplotlib", "mpl_toolkits", at_once=True)
+
+
+def test_ready_loaders_are_imported_only_on_demand():
+    outside = [path for path in MODULES if path.parent.name != "loaders" or path.stem == "__init__"]
+    assert not [
+        entry for entry in offenders(outside, "bridges.loaders") if not entry.endswith("bridges.loaders")
+    ]
+
+
+def test_importing_the_package_imports_neither_torchvision_nor_matplotlib():
+    code = "import lla_func, bridges.metrics, sys; print(*({'torchvision', 'matplotlib'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout == "\n"
+
+
+# ---- what is public ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_its_idea_and_lists_what_it_offers(path):
+    if path.stem == "__main__":
+        return
+    module = importlib.import_module(name_of(path))
+    assert module.__doc__
+    assert len(module.__doc__.splitlines()[0]) <= 121
+    if path.read_text().count("\n") > 5 and path != ROOT / "bridges" / "__init__.py":
+        assert len(set(module.__all__)) == len(module.__all__)
+        assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_file_is_longer_than_400_lines(path):
+    assert path.read_text().count("\n") <= 400
+
+
+def test_the_public_surface_of_the_core_is_as_listed():
+    import lla_func
+
+    assert set(lla_func.__all__) == set(PUBLIC.split())
+
+
+def test_everything_public_is_documented():
+    import lla_func
+
+    assert [name for name in lla_func.__all__ if not getattr(lla_func, name).__doc__] == []
+
+
+# ---- what is distributed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_both_packages_with_data_and_nothing_else(tmp_path):
+    source = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(source)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("lla_func-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "lla_func",
+        "bridges",
+        next(name.split("/")[0] for name in names if ".dist-info/" in name),
+    }
+    data = {"digits.npz", "lenet_digits.pth", "mlp_digits.pth", "ATTRIBUTION.md"}
+    assert {name for name in names if name.startswith("bridges/data/")} == {
+        f"bridges/data/{name}" for name in data
+    }
+    tracked = subprocess.run(
+        ["git", "ls-files", "lla_func", "bridges"], cwd=source, check=True, capture_output=True, text=True
+    )
+    assert {name for name in names if name.endswith(".py")} == {
+        name for name in tracked.stdout.split() if name.endswith(".py")
+    }
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert any(name.endswith("licenses/NOTICE") for name in names)
+
+
+# ---- the README ----------------------------------------------------------------------------------------------------
+
+
+def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, object] = {"__name__": "readme"}
+    for number, block in enumerate(blocks, start=1):
+        exec(compile(block, f"README.md, Python block {number}", "exec"), names)
+
+
+def test_the_commands_in_the_readme_parse():
+    from shlex import split
+
+    from bridges.cli import parser
+
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    for line in re.findall(r"^(?:\$ )?lla (.*)$", text, flags=re.MULTILINE):
+        arguments = split(line, comments=True)
+        if not {"--help", "--version"} & set(arguments):
+            parser().parse_args(arguments)
