@@ -35,7 +35,9 @@ def objective_of(
         if metric is not None:
             raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
         if (batchnorm, dropout_seed) != ("eval", None):
-            raise ValueError("batchnorm and dropout_seed cannot change an Objective; set them where it is made")
+            raise ValueError(
+                "batchnorm and dropout_seed cannot change an Objective; set them where it is made"
+            )
         check(model)
         objective = model
     elif hasattr(metric, "objective"):
@@ -81,5 +83,9 @@ def provenance(objective: Objective) -> dict[str, Any]:
         "theta": fingerprint(objective.theta),
         "data": fingerprint(list(batches)) if isinstance(batches, Sequence) else "streamed",
         "notes": dict(objective.notes),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }

@@ -6,20 +6,43 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lla_func import modes, plots, store
+from lla_func import modes, plots, products, store
+from lla_func.analysis import Analysis, analyse
+from lla_func.chart import plane
+from lla_func.eigen import Eigenpairs
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
+from lla_func.facades.spectrum import draw as draw_spectrum
+from lla_func.facades.spectrum import save as save_spectrum
 from lla_func.grid import Landscape, evaluate, surface
-from lla_func.objective import risk
+from lla_func.objective import Objective, risk
 
-__all__ = ["LandscapeResult", "viz_lla"]
+__all__ = ["Curvature", "LandscapeResult", "viz_lla"]
+
+
+ESD_STEPS = 100
+"""Lanczos steps of the spectral density, as in the original."""
+
+
+class Curvature(NamedTuple):
+    """The second derivative of the loss along two eigenvectors, seen in two independent ways.
+
+    Attributes:
+        eigenvalues: of the Hessian, [2].
+        measured: central second differences of the loss at the center, [2].
+        steps: how far from the center they looked, [2].
+    """
+
+    eigenvalues: tuple[float, ...]
+    measured: tuple[float, ...]
+    steps: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,8 @@ class LandscapeResult:
         settings: all that is needed to repeat the run, as saved in JSON.
         seconds: how long the evaluation took.
         paths: the files written, by what they hold; empty with ``to_save=False``.
+        hessian: eigenpairs, density and criteria, where Hessian axes or ``eval_hessian`` asked for them.
+        curvature: with Hessian axes, the loss's curvature along them as measured beside the eigenvalues.
     """
 
     landscapes: tuple[Landscape, ...]
@@ -45,6 +70,8 @@ class LandscapeResult:
     settings: Mapping[str, Any]
     seconds: float
     paths: Mapping[str, Path]
+    hessian: Analysis | None = None
+    curvature: Curvature | None = None
 
 
 def viz_lla(
@@ -81,6 +108,8 @@ def viz_lla(
     dim: int = 2,
     log: bool = False,
     adam_lr: float | None = None,
+    hessian_pair: str = "top",
+    quadratic: bool = False,
     batchnorm: str = "eval",
     dropout_seed: int | None = None,
     engine: str = "auto",
@@ -134,7 +163,10 @@ def viz_lla(
         dim: 2 for planes, 1 for lines.
         log: draw on a logarithmic scale.
         adam_lr: the learning rate in ``adameq``, by default the optimiser's own. The original takes 1.
-        batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"``.
+        hessian_pair: the eigenvectors of ``axes="hessian"``: ``"top"``, the two of largest magnitude, or
+            ``"extremes"``, that of the largest eigenvalue and that of the smallest, which shows saddles.
+        quadratic: overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.
+        batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (without Hessian analysis).
         dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
         engine: ``"auto"``, ``"loop"`` or ``"vmap"`` (:func:`lla_func.grid.evaluate`).
         points_per_pass: how many points an engine takes at once.
@@ -163,7 +195,19 @@ def viz_lla(
     count, columns = positive_int("num_plots", num_plots), positive_int("num_per_plot", num_per_plot)
     cap = None if cap_loss is None else finite_number("cap_loss", cap_loss, above=0)
     mode = "adameq" if mode == "moment" else mode
-    _check_axes(axes, mode, optimizer, hessian=eval_hessian or calc_crit)
+    _check_axes(axes, mode, optimizer)
+    one_of("hessian_pair", hessian_pair, ("top", "extremes"))
+    n_kh = finite_number("n_kh", n_kh, above=0)
+    unscaled = viz_dev or (normalization, ignore, freeze, raa) == (None,) * 4
+    if quadratic and not (_is(axes, "hessian") and unscaled and dim == 2):
+        raise ValueError(
+            "quadratic=True needs planes along the eigenvectors themselves: axes='hessian', dim=2, and no "
+            "normalization, ignore or freeze"
+        )
+    if calc_crit and not eval_hessian:
+        raise ValueError(
+            "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
+        )
     one_of("engine", engine, ("auto", *ENGINES))
     seed = seed_of(seed)
     folders = folders_of(viz_dir, res_dir) if to_save else None
@@ -172,6 +216,18 @@ def viz_lla(
     objective = objective_of(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
     start = time.perf_counter()
     center = float(risk(objective))
+    analysis = None
+    if eval_hessian or _is(axes, "hessian"):
+        analysis = analyse(
+            products.hessian(objective),
+            density_steps=ESD_STEPS if eval_hessian else 0,
+            top_n=2 if _is(axes, "hessian") else 0,
+            which="both" if hessian_pair == "extremes" else "magnitude",
+            criteria=calc_crit,
+            n_kh=n_kh,
+            seed=seed,
+        )
+    pairs = None if analysis is None else analysis.eigenpairs
     landscapes: list[Landscape] = []
     titles: list[str] = []
     paths: dict[str, Path] = {}
@@ -184,6 +240,7 @@ def viz_lla(
         count=count,
         generator=torch.Generator().manual_seed(seed),
         moments=metric.moments(model, optimizer) if _is(axes, "adam") else None,
+        eigenvectors=None if pairs is None else pairs.vectors,
     ):
         landscape = evaluate(
             objective,
@@ -197,20 +254,32 @@ def viz_lla(
         titles.append(panel.title)
         if folders is not None:  # after every panel, so that an interruption loses only the panel in work
             paths["losses"] = store.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
+    settings |= {"seed": seed, **provenance(objective)}
     result = LandscapeResult(
         landscapes=tuple(landscapes),
         titles=tuple(titles),
         center_loss=center,
         nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
         seed=seed,
-        settings={**settings, "seed": seed, **provenance(objective)},
+        settings=settings,
         seconds=time.perf_counter() - start,
         paths=paths,
+        hessian=analysis,
+        curvature=None if pairs is None else _curvature(objective, center, pairs),
     )
     if folders is not None:
-        paths["settings"] = store.save_json(folders[1] / f"{name}.json", result.settings)
+        record = {**settings, "center_loss": center}
+        if result.curvature is not None:
+            record["curvature"] = result.curvature._asdict()
+        paths["settings"] = store.save_json(folders[1] / f"{name}.json", record)
+        if analysis is not None:
+            paths |= save_spectrum(analysis, cur_name, folders[1], settings=settings)
+    if analysis is not None and eval_hessian and (to_save or to_viz):
+        paths |= draw_spectrum(analysis, cur_name, None if folders is None else folders[0], show=to_viz)
     if to_save or to_viz:
         figures = _draw(result, columns=2 if viz_dev else columns, shared=not viz_dev, cap=cap, log=log)
+        if quadratic:
+            _overlay(figures["contour"], result, cap=cap, log=log)
         for what, figure in figures.items():
             if folders is not None:
                 suffix = "_contour" if what == "contour" else ""
@@ -224,15 +293,10 @@ def _is(axes: str | Tensor, kind: str) -> bool:
     return isinstance(axes, str) and axes == kind
 
 
-def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, *, hessian: bool) -> None:
+def _check_axes(axes: str | Tensor, mode: str, optimizer: Any) -> None:
     if not isinstance(axes, Tensor):
         one_of("axes", axes, ("random", "adam", "hessian"))
     one_of("mode", mode, ("add", "adameq"))
-    if hessian or _is(axes, "hessian"):
-        raise ValueError(
-            "axes='hessian', eval_hessian and calc_crit need Hessian analysis, which this version does not have yet; "
-            "use axes='random' or axes='adam'"
-        )
     if mode == "adameq" and not _is(axes, "adam"):
         raise ValueError("mode='adameq' needs axes='adam': Adam's update rule is made of its moments")
     if _is(axes, "adam") and optimizer is None:
@@ -257,6 +321,32 @@ def _draw(
         )
         for what, style in styles.items()
     }
+
+
+def _curvature(objective: Objective, center: float, pairs: Eigenpairs) -> Curvature:
+    """Compares the eigenvalues with second differences of the loss along their eigenvectors.
+
+    The step changes the loss by about 0.5 % of itself (of at least 1e-3): far above the rounding of float32, and
+    near enough for the loss to be quadratic.
+    """
+    values = pairs.values.tolist()
+    steps = tuple((0.01 * max(abs(center), 1e-3) / max(abs(value), 1e-12)) ** 0.5 for value in values)
+    ahead = torch.diag(torch.tensor(steps, dtype=torch.float64))
+    eigenplane = plane(objective.theta, *pairs.vectors.to(objective.theta))
+    losses = evaluate(objective, eigenplane, torch.cat([ahead, -ahead])).losses.reshape(2, -1)
+    measured = tuple(
+        float(both - 2 * center) / step**2 for both, step in zip(losses.sum(0), steps, strict=True)
+    )
+    return Curvature(tuple(values), measured, steps)
+
+
+def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bool) -> None:
+    """Draws the quadratic prediction on the panel whose axes are the eigenvectors themselves."""
+    assert result.curvature is not None
+    for landscape, title in zip(result.landscapes, result.titles, strict=True):
+        if title in ("hessian axes", "hessian axes, no norm"):
+            axes = next(ax for ax in figure.axes if ax.get_title() == title)
+            plots.quadratic_overlay(axes, landscape, result.curvature.eigenvalues, cap=cap, log=log)
 
 
 def _arrays(result: LandscapeResult, cap: float | None) -> np.ndarray | dict[str, np.ndarray]:

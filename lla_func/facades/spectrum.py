@@ -1,0 +1,299 @@
+"""viz_esd: what the Hessian of the loss looks like at a point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lla_func import plots, products, store
+from lla_func.analysis import Analysis, Criteria, analyse
+from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
+from lla_func.operators import Operator
+
+__all__ = ["SpectrumResult", "draw", "save", "viz_esd"]
+
+OPERATORS: Mapping[str, Callable[..., Operator]] = {
+    "hessian": products.hessian,
+    "ggn": products.ggn,
+    "fisher": products.fisher,
+    "finite_difference": products.finite_difference,
+}
+
+
+@dataclass(frozen=True)
+class SpectrumResult:
+    """What :func:`viz_esd` found. It unpacks into eigenvalues, eigenvectors, trace, re, Khn, as the original's list.
+
+    Attributes:
+        eigenvalues: [k] float64, or None.
+        eigenvectors: orthonormal rows [k, P] in the order of theta, or None.
+        trace: or None.
+        re: the criterion r_e, mean over the probes, or None.
+        Khn: the criterion K_hn as LLA defines it, mean over the probes, or None.
+        analysis: everything else: nodes, weights, residuals, standard errors, criteria with their spread.
+        products: matrix-vector products spent in all.
+        seed: the seed of the probes.
+        settings: all that is needed to repeat the run, as saved in JSON.
+        seconds: how long the analysis took.
+        paths: the files written, by what they hold; empty with ``to_save=False``.
+    """
+
+    eigenvalues: Tensor | None
+    eigenvectors: Tensor | None
+    trace: float | None
+    re: float | None
+    Khn: float | None
+    analysis: Analysis
+    products: int
+    seed: int
+    settings: Mapping[str, Any]
+    seconds: float
+    paths: Mapping[str, Path]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The five that the original returns."""
+        return iter((self.eigenvalues, self.eigenvectors, self.trace, self.re, self.Khn))
+
+    @property
+    def residuals(self) -> Tensor | None:
+        """The residual norm of each eigenpair, [k]: an eigenvalue lies within it."""
+        return None if self.analysis.eigenpairs is None else self.analysis.eigenpairs.residuals
+
+    @property
+    def trace_error(self) -> float | None:
+        """The standard error of the trace."""
+        return None if self.analysis.trace is None else self.analysis.trace.standard_error
+
+    @property
+    def nodes(self) -> Tensor | None:
+        """The nodes of the spectral density, [B, M]."""
+        return None if self.analysis.quadrature is None else self.analysis.quadrature.nodes
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Their weights, [B, M]."""
+        return None if self.analysis.quadrature is None else self.analysis.quadrature.weights
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """All criteria, with their spread over the probes."""
+        return self.analysis.criteria
+
+
+def viz_esd(
+    model: Any,
+    metric: Any = None,
+    eigs: bool = False,
+    top_n: int = 2,
+    eigs_n_iter: int = 100,
+    eigs_tol: float = 1e-3,
+    trace: bool = False,
+    trace_n_iter: int = 100,
+    trace_tol: float = 1e-3,
+    esd: bool = True,
+    esd_n_iter: int = 100,
+    n_v: int = 1,
+    max_v: int | None = None,
+    to_save: bool = True,
+    to_viz: bool = False,
+    exp_name: str = "esd_example",
+    viz_dir: str | Path | None = None,
+    res_dir: str | Path | None = None,
+    calc_crit: bool = False,
+    n_kh: float = 0.5,
+    *,
+    seed: int | None = None,
+    which: str = "magnitude",
+    curvature: str = "hessian",
+    parameters: str | Iterable[str] | None = None,
+    kernel: str = "auto",
+    device: Any = None,
+    batchnorm: str = "eval",
+) -> SpectrumResult:
+    """Eigenvalues, trace, spectral density and criteria of the Hessian, sharing one Krylov space.
+
+    Names, order and defaults of the arguments up to ``n_kh`` are the original's, but for ``max_v``: its 10 vectors
+    lose orthogonality and draw eigenvalues several times over, so all that fit in a gigabyte are kept.
+    ``to_save`` and ``to_viz`` default to what the original documents. Eigenpairs stop on true residuals; the original
+    stops when successive Rayleigh quotients agree, which may happen far from an eigenvalue.
+
+    Args:
+        model: an ``nn.Module``, or an :class:`~lla_func.objective.Objective` (then without metric).
+        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``.
+        eigs: compute eigenvalues and eigenvectors.
+        top_n: how many.
+        eigs_n_iter: the most products for each.
+        eigs_tol: the largest residual norm, relative to the largest eigenvalue.
+        trace: compute the trace.
+        trace_n_iter: the most products for it.
+        trace_tol: the standard error to reach, relative to the mean size of the samples.
+        esd: compute the spectral density.
+        esd_n_iter: Lanczos steps of each run.
+        n_v: the number of runs, each from its own random vector.
+        max_v: the most Lanczos vectors held.
+        to_save: write the picture, the numbers (npz), the settings (JSON) and a line of text for each result (log).
+        to_viz: show the picture.
+        exp_name: a name for the run, and for its files.
+        viz_dir: where pictures go, by default ``./viz_results``.
+        res_dir: where numbers and settings go, by default ``./analysis_results``.
+        calc_crit: compute the criteria r_e and K_hn (needs ``esd``).
+        n_kh: the power in K_hn.
+        seed: of the random vectors; by default a fresh one, which the result names.
+        which: the eigenpairs, ``"magnitude"``, ``"largest"``, ``"smallest"`` or ``"both"`` ends.
+        curvature: ``"hessian"``, ``"ggn"``, ``"fisher"`` or, as a last resort, ``"finite_difference"``.
+        parameters: name patterns of the parameters to restrict it to, such as ``"fc1.*"``.
+        kernel: how Hessian products are formed (:func:`lla_func.products.hessian`).
+        device: where to compute; it must be the metric's device, which is the default.
+        batchnorm: ``"eval"`` or ``"batch"``.
+
+    Returns:
+        a :class:`SpectrumResult`, which unpacks into (eigenvalues, eigenvectors, trace, re, Khn).
+
+    Raises:
+        ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
+    """
+    settings = {k: v for k, v in locals().items() if k not in ("model", "metric")}
+    if calc_crit and not esd:
+        raise ValueError("calc_crit=True needs esd=True: the criteria are made of the nodes of the density")
+    if not (esd or eigs or trace):
+        raise ValueError("esd, eigs and trace are all False; ask for at least one of them")
+    one_of("curvature", curvature, OPERATORS)
+    if curvature != "hessian" and kernel != "auto":
+        raise ValueError(f"kernel={kernel!r} is for curvature='hessian'; {curvature!r} has only one way")
+    request: dict[str, Any] = {
+        "density_steps": positive_int("esd_n_iter", esd_n_iter) if esd else 0,
+        "probes": positive_int("n_v", n_v),
+        "top_n": positive_int("top_n", top_n) if eigs else 0,
+        "which": which,
+        "eigs_tol": finite_number("eigs_tol", eigs_tol, above=0),
+        "eigs_products": top_n * positive_int("eigs_n_iter", eigs_n_iter),
+        "trace_products": positive_int("trace_n_iter", trace_n_iter) if trace else 0,
+        "trace_tol": finite_number("trace_tol", trace_tol, above=0),
+        "criteria": calc_crit,
+        "n_kh": finite_number("n_kh", n_kh, above=0),
+        "max_v": None if max_v is None else positive_int("max_v", max_v, least=2),
+        "seed": seed_of(seed),
+    }
+    one_of("which", which, ("magnitude", "largest", "smallest", "both"))
+    name = store.file_name("exp_name", exp_name)
+    folders = folders_of(viz_dir, res_dir) if to_save else None
+
+    objective = objective_of(model, metric, device, batchnorm=batchnorm)
+    start = time.perf_counter()
+    options = {"kernel": kernel} if curvature == "hessian" else {}
+    operator = OPERATORS[curvature](objective, parameters=parameters, **options)
+    analysis = analyse(operator, **request)
+    settings |= {"seed": request["seed"], "operator": operator.name, **provenance(objective)}
+    seconds = time.perf_counter() - start
+    paths = {} if folders is None else save(analysis, name, folders[1], settings=settings)
+    if esd and (to_save or to_viz):
+        paths |= draw(analysis, name, folders[0] if folders else None, show=to_viz)
+    pairs, estimate, criteria = analysis.eigenpairs, analysis.trace, analysis.criteria
+    return SpectrumResult(
+        eigenvalues=None if pairs is None else pairs.values,
+        eigenvectors=None if pairs is None else pairs.vectors,
+        trace=None if estimate is None else estimate.value,
+        re=None if criteria is None else criteria.r_e.value,
+        Khn=None if criteria is None else criteria.k_hn.value,
+        analysis=analysis,
+        products=sum(analysis.products.values()),
+        seed=request["seed"],
+        settings=settings,
+        seconds=seconds,
+        paths=paths,
+    )
+
+
+def draw(analysis: Analysis, name: str, folder: Path | None, *, show: bool) -> dict[str, Path]:
+    """Draws the density with its criteria; saves it to ``folder`` unless that is None."""
+    assert analysis.curve is not None
+    assert analysis.quadrature is not None
+    criteria = analysis.criteria
+    corner = None
+    if criteria is not None:
+        corner = {"$r_e$": criteria.r_e.value, f"$K_{{h{criteria.n:g}}}$": criteria.k_hn.value}
+    rules = analysis.quadrature
+    curve = analysis.curve
+    figure: Any = plots.density(
+        curve.grid, curve.values, rules.nodes, rules.weights, corner, title=name
+    ).figure
+    paths = {} if folder is None else {"esd": plots.save(figure, folder / f"{name}_esd.png")}
+    if show:
+        plots.show(figure)
+    return paths
+
+
+def save(analysis: Analysis, name: str, folder: Path, *, settings: Mapping[str, Any]) -> dict[str, Path]:
+    """Writes an analysis: arrays as npz, a summary as JSON, and one line for each result as the original's logs."""
+    summary = summarise(analysis)
+    paths = {
+        "spectrum": store.save_arrays(folder / f"esd_{name}.npz", **_arrays(analysis)),
+        "summary": store.save_json(
+            folder / f"esd_{name}.json", {"results": summary, "settings": dict(settings)}
+        ),
+    }
+    lines: dict[str, str] = {}
+    if "eigenvalues" in summary:
+        lines["eigenvalues"] = str(summary["eigenvalues"])
+    if "trace" in summary:
+        lines["trace"] = f"{summary['trace']} +- {summary['trace_standard_error']}"
+    if analysis.criteria is not None:
+        c = analysis.criteria
+        lines["hessian_criteria"] = (
+            f"re: {c.r_e.value}, Kh{c.n}: {c.k_hn.value}, Kh{c.n} with weights outside: {c.k_hn_limit.value}, "
+            f"Ct: {c.c_t}, spectrum: {c.spectrum}"
+        )
+    for what, line in lines.items():
+        paths[what] = store.append_line(folder / f"{what}_{name}.log", line)
+    return paths
+
+
+def summarise(analysis: Analysis) -> dict[str, Any]:
+    """The numbers of an analysis without its arrays."""
+    summary: dict[str, Any] = {"operator": analysis.operator, "products": dict(analysis.products)}
+    if (pairs := analysis.eigenpairs) is not None:
+        summary |= {
+            "eigenvalues": pairs.values.tolist(),
+            "residuals": pairs.residuals.tolist(),
+            "eigenpairs_converged": pairs.converged,
+        }
+    if (estimate := analysis.trace) is not None:
+        summary |= {
+            "trace": estimate.value,
+            "trace_standard_error": estimate.standard_error,
+            "trace_samples": len(estimate.samples),
+            "trace_converged": estimate.converged,
+        }
+    if analysis.quadrature is not None and analysis.curve is not None:
+        summary |= {
+            "bandwidth": analysis.curve.bandwidth,
+            "orthogonality_loss": analysis.quadrature.orthogonality_loss,
+        }
+    if (c := analysis.criteria) is not None:
+        for label, criterion in (("re", c.r_e), ("Khn", c.k_hn), ("Khn_weights_outside", c.k_hn_limit)):
+            summary |= {label: criterion.value, f"{label}_spread": criterion.spread}
+        summary |= {"Ct": c.c_t, "spectrum": c.spectrum, "n_kh": c.n}
+    return summary
+
+
+def _arrays(analysis: Analysis) -> dict[str, Any]:
+    """The arrays of an analysis by name."""
+    arrays: dict[str, Any] = {}
+    if (rules := analysis.quadrature) is not None and (curve := analysis.curve) is not None:
+        arrays |= {"nodes": rules.nodes, "weights": rules.weights}
+        arrays |= {
+            "grid": curve.grid,
+            "density": curve.values,
+            "density_standard_error": curve.standard_error,
+        }
+    if (pairs := analysis.eigenpairs) is not None:
+        arrays |= {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors, "residuals": pairs.residuals}
+    if (estimate := analysis.trace) is not None:
+        arrays |= {"trace_samples": estimate.samples}
+    return arrays
