@@ -22,8 +22,9 @@ def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Gen
         TypeError: ``seed`` is neither.
 
     Example:
-        >>> torch.equal(torch.rand(2, generator=generator_from(7)), torch.rand(2,
-        generator=generator_from(7))) True
+        >>> one, same = (torch.rand(2, generator=generator_from(7)) for _ in range(2))
+        >>> torch.equal(one, same)
+        True
     """
     if isinstance(seed, torch.Generator):
         return seed
