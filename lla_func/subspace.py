@@ -52,9 +52,9 @@ def ritz(space: Subspace) -> tuple[Tensor, Tensor]:
 
 
 def wanted_values(space: Subspace, which: str, k: int) -> Tensor:
-    """The Ritz values of the wanted pairs, the most wanted first."""
+    """The Ritz values of the wanted pairs, ascending."""
     values = ritz(space)[0]
-    return values[rank(values, which)[:k]]
+    return values[rank(values, which)[:k]].sort().values
 
 
 def scale(space: Subspace) -> float:
