@@ -42,6 +42,8 @@ def test_every_pass_over_a_shuffling_augmenting_loader_gives_the_same_batches(ow
     with unchanged(nn.Identity()):
         first, second = flat(streamed), flat(streamed)
     assert torch.equal(first, second)
+    noise = first[:, 0] - torch.cat([index for _, index in streamed])[:, 0]
+    assert len(noise.unique()) == 7, "each batch is disturbed by other numbers"
     assert not torch.equal(first[:, 0].round(), first[:, 0].round().sort().values)
     assert torch.equal(state, generator.get_state() if own else torch.zeros(1))
 

@@ -106,7 +106,7 @@ def test_policies_mean_nothing_without_batchnorm():
 
 def test_a_layer_without_running_statistics_forbids_cutting():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2))
-    metric = Loss(nn.CrossEntropyLoss(), torch.eye(3).repeat(3, 1), torch.arange(9) % 2)
+    metric = Loss(nn.CrossEntropyLoss(), torch.eye(3).repeat(3, 1), torch.arange(9) % 2, separable=True)
     objective = metric.objective(model)
     assert not objective.separable
     assert objective.notes["batchnorm"] == "eval, batch where a layer has no running statistics"
@@ -151,7 +151,18 @@ def test_seeded_dropout_draws_equal_masks_at_every_point_and_others_for_another_
     assert objective.notes["dropout"] == "seed 3"
 
 
-def test_seeded_dropout_changes_nothing_else():
+def test_seeded_dropout_puts_only_layers_that_drop_out_into_training_mode():
+    seen = {}
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.1), nn.Dropout(0.0), nn.Linear(6, 3)
+    )
+    for layer in model:
+        layer.register_forward_hook(lambda layer, *_: seen.update({layer: layer.training}))
+    risk(Loss(nn.CrossEntropyLoss(), torch.ones(6, 4), torch.arange(6) % 3).objective(model, dropout_seed=0))
+    assert [seen[layer] for layer in model] == [False, False, True, False, False]
+
+
+def test_seeded_dropout_changes_nothing_without_layers_that_drop_out():
     case = build("resnet")
     plain, seeded = (case.metric.objective(case.model, dropout_seed=seed) for seed in (None, 0))
     assert torch.equal(risk(plain), risk(seeded))

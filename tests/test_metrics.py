@@ -81,6 +81,29 @@ def test_the_reduction_is_what_the_criterion_says_or_is_told(criterion, told, ex
     assert reduction_of(criterion, told) == expected
 
 
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])),
+        nn.CrossEntropyLoss(ignore_index=1),
+        F.cross_entropy,
+    ],
+)
+def test_what_only_the_last_sample_shows_is_seen_too(criterion):
+    labels = torch.zeros(30, dtype=torch.long)
+    labels[-1] = -100 if criterion is F.cross_entropy else 1
+    metric = Loss(criterion, torch.ones(30, 3), labels)
+    assert not metric.objective(nn.Linear(3, 2)).separable
+
+
+@pytest.mark.parametrize("options", [{"batchnorm": "batch"}, {"dropout_seed": 0}])
+def test_no_declaration_lets_samples_be_cut_apart_that_the_layers_mix(options):
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout())
+    metric = Loss(nn.CrossEntropyLoss(), X, CLASSES, separable=True)
+    assert metric.objective(model).separable
+    assert not metric.objective(model, **options).separable
+
+
 def test_a_declaration_overrules_what_is_known():
     model = nn.Linear(4, 3)
     assert Loss(lambda p, y: F.cross_entropy(p, y), X, CLASSES, separable=True).objective(model).separable
