@@ -1,0 +1,317 @@
+"""viz_esd and the Hessian part of viz_lla: the front doors to eigenvalues, trace, density and criteria."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from cases import build
+from state import unchanged
+from torch import nn
+
+from bridges import metrics
+from lla_func import from_loss, products, store, viz_esd, viz_lla
+
+
+@pytest.fixture(scope="module")
+def case():
+    return build("mlp", torch.float64)
+
+
+@pytest.fixture(scope="module")
+def matrix(case):
+    objective = case.metric.objective(case.model)
+    return torch.func.hessian(lambda theta: objective.loss(theta, next(iter(objective.batches))))(
+        objective.theta
+    )
+
+
+@pytest.fixture
+def run(case, tmp_path):
+    def call(**options):
+        folders = {"viz_dir": tmp_path / "viz", "res_dir": tmp_path / "res"}
+        return viz_esd(case.model, case.metric, **{"seed": 0, "to_save": False, **folders, **options})
+
+    return call
+
+
+def test_the_result_unpacks_into_the_five_of_the_original(run, matrix):
+    exact = torch.linalg.eigvalsh(matrix)
+    top = exact[exact.abs().argsort(descending=True)[:2]]
+    values, vectors, trace, re, khn = run(
+        eigs=True,
+        trace=True,
+        calc_crit=True,
+        eigs_tol=1e-9,
+        eigs_n_iter=500,
+        trace_n_iter=500,
+        trace_tol=0.01,
+    )
+    torch.testing.assert_close(values, top, rtol=1e-8, atol=0)
+    torch.testing.assert_close(matrix @ vectors.mT, vectors.mT * top, rtol=0, atol=1e-8)
+    assert trace == pytest.approx(float(exact.sum()), rel=0.1)
+    assert re == pytest.approx(float((exact[0] / exact[-1]).abs()), rel=1e-6)
+    assert khn > 0
+
+
+def test_what_is_not_asked_for_is_none(run):
+    assert list(run(esd=True))[:5] == [None] * 5
+    result = run(esd=False, eigs=True)
+    assert result.nodes is None
+    assert result.trace is None
+    assert result.trace_error is None
+
+
+def test_errors_products_and_times_are_attributes(run):
+    result = run(eigs=True, trace=True, calc_crit=True, n_v=3, esd_n_iter=12)
+    assert result.residuals.shape == (2,)
+    assert result.trace_error > 0
+    assert result.nodes.shape == result.weights.shape == (3, 12)
+    assert result.products == sum(result.analysis.products.values())
+    assert result.criteria.k_hn.spread > 0
+    assert result.criteria.k_hn_limit.value != result.Khn
+    assert result.seconds > 0
+
+
+def test_all_at_once_spends_fewer_products_than_the_parts(run):
+    options = {"esd_n_iter": 30, "n_v": 2, "eigs_tol": 1e-6, "trace_tol": 0.05}
+    together = run(eigs=True, trace=True, **options).products
+    apart = sum(
+        run(**{"esd": False, **part}, **options).products
+        for part in ({"esd": True}, {"eigs": True}, {"trace": True})
+    )
+    assert together < apart
+
+
+def test_products_are_counted_one_by_one(case):
+    count = 0
+
+    class Counting(metrics.Loss):
+        def loss(self, model, batch):
+            nonlocal count
+            count += 1
+            return super().loss(model, batch)
+
+    metric = Counting(case.criterion, case.inputs, case.targets)
+    viz_esd(case.model, metric, esd_n_iter=5, to_save=False, kernel="recompute", seed=0)
+    base = count
+    count = 0
+    viz_esd(case.model, metric, esd_n_iter=15, to_save=False, kernel="recompute", seed=0)
+    assert count - base == 10
+
+
+def test_the_trace_and_its_error_cover_the_truth(run, matrix):
+    hits = sum(
+        abs((found := run(esd=False, trace=True, trace_n_iter=30, seed=seed)).trace - float(matrix.trace()))
+        <= 2 * found.trace_error
+        for seed in range(40)
+    )
+    assert 34 <= hits <= 40
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(run):
+    first, second, other = (run(eigs=True, trace=True, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.nodes, second.nodes)
+    assert torch.equal(first.eigenvectors, second.eigenvectors)
+    assert first.trace == second.trace
+    assert not torch.equal(first.nodes, other.nodes)
+
+
+def test_without_a_seed_a_fresh_one_is_named(run):
+    first, second = run(seed=None, esd_n_iter=3), run(seed=None, esd_n_iter=3)
+    assert first.seed != second.seed
+    assert torch.equal(run(seed=first.seed, esd_n_iter=3).nodes, first.nodes)
+
+
+def test_a_subset_of_parameters_is_a_block_of_the_hessian(run, case, matrix):
+    values = run(esd=False, eigs=True, eigs_tol=1e-9, eigs_n_iter=500, parameters="2.*").eigenvalues
+    start = sum(p.numel() for p in case.model[0].parameters())
+    exact = torch.linalg.eigvalsh(matrix[start:, start:])
+    torch.testing.assert_close(values, exact[exact.abs().argsort(descending=True)[:2]], rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("curvature", ["ggn", "fisher", "finite_difference"])
+def test_other_curvatures_are_named_in_the_result(run, curvature):
+    result = run(curvature=curvature, eigs=True, esd=False)
+    assert curvature.split("_")[0] in result.analysis.operator
+    if curvature != "finite_difference":
+        assert result.eigenvalues.min() > -1e-9
+
+
+def test_files_hold_numbers_settings_and_a_line_for_each_result(run):
+    result = run(eigs=True, trace=True, calc_crit=True, to_save=True, esd_n_iter=10)
+    assert {what: path.name for what, path in result.paths.items()} == {
+        "spectrum": "esd_esd_example.npz",
+        "summary": "esd_esd_example.json",
+        "eigenvalues": "eigenvalues_esd_example.log",
+        "trace": "trace_esd_example.log",
+        "hessian_criteria": "hessian_criteria_esd_example.log",
+        "esd": "esd_example_esd.png",
+    }
+    arrays = store.load_arrays(result.paths["spectrum"])
+    assert torch.equal(torch.as_tensor(arrays["nodes"]), result.nodes)
+    assert torch.equal(torch.as_tensor(arrays["eigenvectors"]), result.eigenvectors)
+    record = json.loads(result.paths["summary"].read_text())
+    assert record["results"]["re"] == result.re
+    assert record["settings"]["seed"] == 0
+    again = run(eigs=True, trace=True, calc_crit=True, to_save=True, esd_n_iter=10)
+    lines = again.paths["hessian_criteria"].read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"re: {result.re}, Kh0.5: {result.Khn}")
+
+
+def test_the_model_is_left_as_it_was(run, case):
+    with unchanged(case.model):
+        run(eigs=True, trace=True, calc_crit=True, esd_n_iter=5)
+
+
+def test_the_model_is_left_as_it_was_when_the_loss_fails_midway(case):
+    class Failing(metrics.Loss):
+        calls = 0
+
+        def loss(self, model, batch):
+            self.calls += 1
+            if self.calls > 3:
+                raise KeyboardInterrupt
+            return super().loss(model, batch)
+
+    metric = Failing(case.criterion, case.inputs, case.targets)
+    with unchanged(case.model), pytest.raises(KeyboardInterrupt):
+        viz_esd(case.model, metric, kernel="recompute", to_save=False)
+
+
+def saddle():
+    """Two parameters with eigenvalues 3 and -1."""
+    return from_loss(lambda t, _: 1.5 * t[0] ** 2 - 0.5 * t[1] ** 2 + 2, torch.zeros(2, dtype=torch.float64))
+
+
+def test_hessian_axes_show_the_quadratic_of_their_eigenvalues():
+    result = viz_lla(saddle(), axes="hessian", steps=5, to_save=False, seed=0)
+    a, b = result.landscapes[0].coords.T
+    torch.testing.assert_close(result.landscapes[0].losses, 2 + 1.5 * a**2 - 0.5 * b**2, rtol=1e-9, atol=1e-9)
+    assert result.titles == ("hessian axes",)
+    assert result.curvature.eigenvalues == pytest.approx((3, -1))
+    assert result.curvature.measured == pytest.approx((3, -1), rel=1e-6)
+
+
+def test_extremes_pair_the_largest_with_the_smallest_eigenvalue():
+    weights = torch.tensor([5.0, 4.0, 0.1, -1.0], dtype=torch.float64)
+    objective = from_loss(lambda t, _: (weights * t * t).sum() / 2, torch.zeros(4, dtype=torch.float64))
+    pairs = {
+        pair: viz_lla(objective, axes="hessian", hessian_pair=pair, steps=2, to_save=False, seed=0)
+        for pair in ("top", "extremes")
+    }
+    assert pairs["top"].curvature.eigenvalues == pytest.approx((5, 4))
+    assert pairs["extremes"].curvature.eigenvalues == pytest.approx((5, -1))
+
+
+def test_all_modes_with_hessian_axes_are_eight_panels(case, tmp_path):
+    result = viz_lla(
+        *(case.model, case.metric),
+        axes="hessian",
+        viz_dev=True,
+        eval_hessian=True,
+        calc_crit=True,
+        steps=2,
+        seed=0,
+        viz_dir=tmp_path,
+        res_dir=tmp_path,
+    )
+    assert len(result.landscapes) == 8
+    assert [title.split()[0] for title in result.titles] == ["random"] * 4 + ["hessian"] * 4
+    assert result.hessian.criteria.r_e.value > 0
+    assert {"surface", "contour", "esd", "spectrum", "hessian_criteria"} <= set(result.paths)
+
+
+def test_hessian_work_is_done_once(case, monkeypatch):
+    calls = []
+    build_operator = products.hessian
+    monkeypatch.setattr(products, "hessian", lambda *a, **k: calls.append(1) or build_operator(*a, **k))
+    result = viz_lla(
+        *(case.model, case.metric),
+        axes="hessian",
+        eval_hessian=True,
+        calc_crit=True,
+        steps=2,
+        to_save=False,
+        seed=0,
+    )
+    assert len(calls) == 1
+    assert result.hessian.products["eigenpairs"] < 25
+
+
+def test_the_quadratic_prediction_is_drawn_on_request(case, tmp_path):
+    options = {"axes": "hessian", "steps": 4, "seed": 0, "viz_dir": tmp_path, "res_dir": tmp_path}
+    plain = viz_lla(case.model, case.metric, cur_name="plain", **options).paths["contour"].read_bytes()
+    overlaid = viz_lla(case.model, case.metric, cur_name="plain", quadratic=True, **options)
+    assert overlaid.paths["contour"].read_bytes() != plain
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"calc_crit": True, "esd": False, "eigs": True}, "calc_crit=True needs esd=True"),
+        ({"esd": False}, "esd, eigs and trace are all False"),
+        ({"eigs": True, "top_n": 0}, "top_n=0 is too small"),
+        ({"eigs": True, "top_n": 10**6}, "k=1000000 is more than the dimension"),
+        ({"eigs": True, "eigs_n_iter": 0}, "eigs_n_iter=0 is too small"),
+        ({"eigs": True, "eigs_tol": 0}, "eigs_tol=0 is not allowed"),
+        ({"trace": True, "trace_n_iter": -1}, "trace_n_iter=-1 is too small"),
+        ({"trace": True, "trace_tol": float("inf")}, "trace_tol=inf is not allowed"),
+        ({"esd_n_iter": 0}, "esd_n_iter=0 is too small"),
+        ({"n_v": 0}, "n_v=0 is too small"),
+        ({"max_v": 1}, "max_v=1 is too small; pass an int of at least 2"),
+        ({"n_kh": 0}, "n_kh=0 is not allowed"),
+        ({"n_kh": -0.5}, "n_kh=-0.5 is not allowed"),
+        ({"which": "top"}, "which='top' is not one of"),
+        ({"curvature": "hesian"}, "curvature='hesian' is not one of .*did you mean 'hessian'"),
+        ({"curvature": "ggn", "kernel": "vjp"}, "kernel='vjp' is for curvature='hessian'"),
+        ({"kernel": "magic"}, "kernel='magic' is not one of"),
+        ({"parameters": "conv*"}, r"'conv\*' matches no parameter"),
+        ({"batchnorm": "train"}, "batchnorm='train' is not one of"),
+        ({"seed": -3}, "seed=-3 is too small"),
+        ({"device": "meta"}, "device='meta' is not where the metric evaluates"),
+        ({"exp_name": "../up", "to_save": True}, "exp_name"),
+    ],
+)
+def test_bad_options_are_named(run, options, words):
+    with pytest.raises(ValueError, match=words):
+        run(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"esd_n_iter": 2.5}, "esd_n_iter=2.5 is not a whole number"),
+        ({"n_v": "3"}, "n_v='3' is not a whole number"),
+        ({"eigs_tol": "small", "eigs": True}, "eigs_tol='small' is not a number"),
+    ],
+)
+def test_options_of_the_wrong_type_are_named(run, options, words):
+    with pytest.raises(TypeError, match=words):
+        run(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"calc_crit": True}, "calc_crit=True needs eval_hessian=True"),
+        ({"axes": "hessian", "hessian_pair": "ends"}, "hessian_pair='ends' is not one of 'top', 'extremes'"),
+        ({"quadratic": True}, "quadratic=True needs planes along the eigenvectors"),
+        ({"quadratic": True, "axes": "hessian", "normalization": "filter"}, "quadratic=True needs planes"),
+        ({"eval_hessian": True, "n_kh": -1}, "n_kh=-1 is not allowed"),
+    ],
+)
+def test_bad_hessian_options_of_viz_lla_are_named(case, options, words):
+    with pytest.raises(ValueError, match=words):
+        viz_lla(case.model, case.metric, to_save=False, **options)
+
+
+def test_a_metric_that_returns_a_number_has_no_hessian_and_says_so():
+    class Number(metrics.Metric):
+        def __call__(self, model):
+            return sum(p.square().sum() for p in model.parameters()).item()
+
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"derivative|item|float"):
+        viz_esd(nn.Linear(2, 1), Number(), to_save=False)
