@@ -82,9 +82,8 @@ def surface3d(
     center, loss = center_of(landscape)
     height = float(scale.height(loss))
     if center is not None and math.isfinite(height):
-        axes3d.plot(
-            [center[0]], [center[1]], [min(height, top)], zorder=20, **MARK
-        )  # in front of the surface
+        # in front of the surface, since the bottom of a bowl would often be behind its rim
+        axes3d.plot([center[0]], [center[1]], [min(height, top)], zorder=20, **MARK)
     _name_axes(ax, landscape, title)
     ticks, labels = scale.ticks()
     axes3d.set_zticks(scale.height(ticks), labels)
@@ -121,6 +120,9 @@ def contour(
         cmap: a matplotlib colour map.
         legend: whether to name the centre, the capped region and the (hatched) holes under the picture.
         colorbar: whether to draw the colour bar.
+
+    Returns:
+        The Axes.
 
     Raises:
         ValueError: the landscape is not a mesh of two coordinates.
@@ -177,6 +179,9 @@ def profile(
         cmap: a matplotlib colour map, for the colour of the line.
         legend: whether to name the centre, the capped region and the gaps under the picture.
 
+    Returns:
+        The Axes.
+
     Raises:
         ValueError: the landscape is not a mesh of one coordinate.
     """
@@ -207,7 +212,8 @@ def profile(
     center, loss = center_of(landscape)
     if center is not None:
         ax.axvline(center[0], color=MARK["markerfacecolor"], linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6)
-        ax.plot(center, [min(loss, scale.high)], zorder=20, **MARK)
+        if math.isfinite(float(scale.height(loss))):
+            ax.plot(center, [min(loss, scale.high)], zorder=20, **MARK)
     _name_axes(ax, landscape, title)
     ticks, labels = scale.ticks()
     ax.set_yticks(ticks, labels)

@@ -131,8 +131,9 @@ def test_contour_puts_the_first_coordinate_on_the_horizontal_axis():
     assert ax.get_ylim() == (5, 9)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("a", "b")
     only_a = plots.contour(landscape_of(lambda a, b: a + 0 * b, X, Y))
-    lines = only_a.collections[1].get_paths()  # equal loss is equal a: vertical lines
-    assert all(np.ptp(path.vertices[:, 0]) < 1e-9 for path in lines if len(path.vertices))
+    lines = only_a.collections[1]
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        assert np.allclose(path.vertices[:, 0], level)  # equal loss is equal a
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,7 @@ def test_a_centre_that_was_not_evaluated_is_taken_from_the_mesh_or_left_out():
     off_mesh = unknown._replace(chart={**BOWL.chart, "center": [0.123, 7.0]})
     assert not plots.surface3d(off_mesh).lines
     assert marker(plots.contour(off_mesh)) == [0.123, 7.0]
+    assert len(plots.profile(LINE._replace(center=math.inf)).lines) == len(plots.profile(LINE).lines) - 1
 
 
 def test_capped_surface_is_flat_grey_and_named():
@@ -184,6 +186,12 @@ def test_capped_profile_is_a_flat_line_at_the_cap():
     assert np.nanmax(measured) <= 2.0
     assert (np.isfinite(flat) ^ np.isfinite(measured)).all()
     assert "capped: loss above 2" in legend_texts(ax)
+
+
+@pytest.mark.parametrize(("draw", "landscape"), DRAWN)
+def test_losses_above_given_limits_are_capped_too(draw, landscape):
+    assert "capped: loss above 3" in legend_texts(draw(landscape, limits=(0.5, 3.0), cap=4.0))
+    assert "capped: loss above 3" in legend_texts(draw(landscape, limits=(0.5, 4.0), cap=3.0))
 
 
 @pytest.mark.parametrize(("draw", "landscape"), DRAWN)
@@ -374,7 +382,7 @@ def test_criteria_are_written_where_the_density_is_not(sign, corner):
 
 def test_probes_with_fewer_nodes_are_padded_with_nan():
     grid, density, *_ = spectrum([[1.0, 2.0]], [[0.5, 0.5]], 0.1)
-    ax = plots.density(grid, density, [[1.0, 2.0], [1.5, math.nan]], [[0.5, 0.5], [1.0, 0.0]])
+    ax = plots.density(grid, density, [[1.0, 2.0], [1.5, math.nan]], [[0.5, 0.5], [1.0, 0.5]])
     (ticks,) = [c for c in ax.collections if c.get_label().endswith("Ritz values")]
     assert sorted(segment[0, 0] for segment in ticks.get_segments()) == [1.0, 1.5, 2.0]
 
