@@ -143,7 +143,7 @@ class Loss(Metric):
     Args:
         criterion: maps (prediction, targets) to a scalar: a module of ``torch.nn`` or any function.
         inputs: a tensor, a tuple of tensors (positional inputs of the model) or a dict (keyword arguments). Axis 0
-            counts the samples.
+            counts the samples; where tensors differ there, such as tokens and offsets, that of the first one.
         targets: a tensor, or any pytree of tensors.
         device: where to compute. Data is moved there once, not copied if it is there already.
         reduction: ``"mean"`` or ``"sum"``, what the criterion does over samples; by default as it says itself.

@@ -49,6 +49,9 @@ def test_the_loss_is_that_of_a_deep_copy_with_these_parameters(name, dtype):
             assert found == pytest.approx(expected, rel=RTOL[dtype])
 
 
+@pytest.mark.filterwarnings(
+    "ignore:There is a performance drop"
+)  # older versions map over attention one by one
 @every_case()
 def test_the_loss_maps_over_thetas_and_has_the_gradient_of_autograd(name, dtype):
     case = build(name, dtype)
