@@ -11,6 +11,7 @@ from lla_func import chart, criteria, directions, krylov, plots, products, spect
 from lla_func.analysis import Analysis, analyse
 from lla_func.facades import Curvature, LandscapeResult, SpectrumResult, viz_esd, viz_lla
 from lla_func.grid import EngineFallbackWarning, Landscape, evaluate
+from lla_func.layerwise import layerwise
 from lla_func.layout import Layout
 from lla_func.objective import Objective, from_loss, risk
 from lla_func.operators import Operator
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "from_loss",
     "krylov",
+    "layerwise",
     "plots",
     "products",
     "risk",
