@@ -15,6 +15,7 @@ from bridges import loaders, training, weights
 from bridges.batches import available
 from bridges.rng import Stream, everything
 from lla_func import viz_lla
+from lla_func.objective import samples
 from lla_func.store import file_name, writable_directory
 
 __all__ = ["evaluate", "train"]
@@ -32,7 +33,7 @@ def evaluate(arguments: Namespace) -> None:
     device, loader = _device(arguments), loaders.find(arguments.loader)
     model = _model(loader, arguments, device)
     inputs, target = _first_batch(loader, arguments, batch_size=arguments.batch_size)
-    print(f"{_described(model)}, {len(inputs)} samples, {device}")
+    print(f"{_described(model)}, {samples((inputs, target))} samples, {device}")
     result = _draw(
         arguments, f"eval_{arguments.name}", model, loader.CustomLoss(inputs, target, device), device
     )
@@ -129,9 +130,10 @@ def _draw(
 
 def _device(arguments: Namespace) -> torch.device:
     """The device asked for, if this machine has it."""
-    if arguments.cuda and arguments.device not in (None, "cuda"):
-        raise ValueError(f"--cuda and --device {arguments.device} contradict each other; give one of them")
-    return available("cuda" if arguments.cuda else arguments.device or "cpu")
+    name = arguments.device or ("cuda" if arguments.cuda else "cpu")
+    if arguments.cuda and not name.startswith("cuda"):
+        raise ValueError(f"--cuda and --device {name} contradict each other; give one of them")
+    return available(name)
 
 
 def _model(loader: ModuleType, arguments: Namespace, device: torch.device) -> nn.Module:

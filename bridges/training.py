@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bridges.rng import Stream, everything
 from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.objective import samples
 from lla_func.store import append_line
 
 __all__ = ["SCHEDULES", "Epoch", "log", "score", "train"]
@@ -162,7 +163,7 @@ def _pass(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        size = len(batch[0])
+        size = samples(batch)
         total, count = total + value * size, count + size
         hits = _hits(predictions, batch[1])
         if hits is not None:
