@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bridges.modes import Pose, evaluating, has_dropout
-from bridges.modules import Borrowed
+from bridges.modules import Borrowed, Task, scalar
 from lla_func.errors import one_of, positive_int
 from lla_func.objective import Batch, samples
 
@@ -26,19 +26,26 @@ class Behaviour(NamedTuple):
 
     Attributes:
         loss: maps theta [P] and a batch to a scalar.
+        at: the same for any task: maps the task to a function of theta and data.
         adapt: maps theta to the loss to use there, or None.
         mixes: whether samples of a batch influence each other, so that it must not be cut.
         notes: what was chosen, for the results.
     """
 
     loss: Callable[[Tensor, Batch], Tensor]
+    at: Callable[[Task], Callable[[Tensor, Any], Any]]
     adapt: Callable[[Tensor], Callable[[Tensor, Batch], Tensor]] | None
     mixes: bool
     notes: dict[str, str]
 
 
 def behave(
-    borrowed: Borrowed, batches: Iterable[Batch], *, batchnorm: str = "eval", dropout_seed: int | None = None
+    borrowed: Borrowed,
+    loss_of: Task,
+    batches: Iterable[Batch],
+    *,
+    batchnorm: str = "eval",
+    dropout_seed: int | None = None,
 ) -> Behaviour:
     """The pure loss of a borrowed model under a policy for BatchNorm and dropout.
 
@@ -54,7 +61,8 @@ def behave(
     A layer without running statistics (``track_running_stats=False``) takes those of the batch whatever the policy.
 
     Args:
-        borrowed: the model and the loss on it.
+        borrowed: the model.
+        loss_of: maps the model and a batch to the loss.
         batches: the data that ``recalibrate`` goes over.
         batchnorm: one of the policies.
         dropout_seed: None for no dropout; a whole number for masks drawn from this seed anew in each call, so that
@@ -76,17 +84,21 @@ def behave(
         for layer in layers.values():
             pose[layer] = {"training": True, "track_running_stats": False}
 
+    def at(task: Task) -> Callable[[Tensor, Any], Any]:
+        return lambda theta, data: borrowed(task, theta, data, pose=pose, buffers={}, seed=seed)
+
     def loss(theta: Tensor, batch: Batch) -> Tensor:
-        return borrowed(theta, batch, pose=pose, buffers={}, seed=seed)
+        return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers={}, seed=seed), theta)
 
     adapt = None
     if batchnorm == "recalibrate" and layers:
-        adapt = _recalibrating(borrowed, batches, layers, pose, seed)
+        adapt = _recalibrating(borrowed, loss_of, batches, layers, pose, seed)
     note = batchnorm if layers else "none"
     if stateless and batchnorm != "batch":
         note += ", batch where a layer has no running statistics"
     return Behaviour(
         loss,
+        at,
         adapt,
         mixes=dropping or stateless or (batchnorm == "batch" and bool(layers)),
         notes={"batchnorm": note, "dropout": f"seed {seed}" if dropping else "off"},
@@ -94,7 +106,12 @@ def behave(
 
 
 def _recalibrating(
-    borrowed: Borrowed, batches: Iterable[Batch], layers: Mapping[str, nn.Module], pose: Pose, seed: int
+    borrowed: Borrowed,
+    loss_of: Task,
+    batches: Iterable[Batch],
+    layers: Mapping[str, nn.Module],
+    pose: Pose,
+    seed: int,
 ) -> Callable[[Tensor], Callable[[Tensor, Batch], Tensor]]:
     """Maps theta to the loss with running statistics gathered at theta."""
     names = [
@@ -111,7 +128,7 @@ def _recalibrating(
         count = 0
         for batch in batches:
             gathered = {name: torch.zeros_like(borrowed.constants[name]) for name in names}
-            borrowed(theta, batch, pose=gathering, buffers=gathered, seed=seed)
+            borrowed(loss_of, theta, batch, pose=gathering, buffers=gathered, seed=seed)
             weight = samples(batch)
             count += weight
             for name, value in gathered.items():
@@ -123,7 +140,7 @@ def _recalibrating(
             buffers = statistics(theta)
 
         def loss(theta: Tensor, batch: Batch) -> Tensor:
-            return borrowed(theta, batch, pose=pose, buffers=buffers, seed=seed)
+            return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers=buffers, seed=seed), theta)
 
         return loss
 

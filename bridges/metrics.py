@@ -14,7 +14,7 @@ from bridges import optimizers
 from bridges.batches import available, checked, from_loader, move
 from bridges.batchnorm import behave
 from bridges.criteria import averages, reduction_of
-from bridges.modules import Borrowed, unwrap
+from bridges.modules import Borrowed, Task, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
 from lla_func.objective import Batch, Objective, check, samples, tiles
 
@@ -109,8 +109,8 @@ class Metric:
         device = available(self.device)
         batches = self.batches
         held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
-        borrowed = Borrowed(model, self.loss, held=held, device=device)
-        behaviour = behave(borrowed, batches, batchnorm=batchnorm, dropout_seed=dropout_seed)
+        borrowed = Borrowed(model, held=held, device=device)
+        behaviour = behave(borrowed, self.loss, batches, batchnorm=batchnorm, dropout_seed=dropout_seed)
         objective = Objective(
             loss=behaviour.loss,
             theta=borrowed.theta,
@@ -120,7 +120,13 @@ class Metric:
             reduction=self.reduction,
             adapt=behaviour.adapt,
             notes=behaviour.notes,
+            named=True,
         )
+        if parts := self._parts():
+            outputs, judge = map(behaviour.at, parts)
+            objective = objective._replace(
+                outputs=outputs, criterion=lambda found, batch: judge(borrowed.theta, (found, batch))
+            )
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
         return objective._replace(separable=not behaviour.mixes and self._separable(objective))
@@ -128,6 +134,10 @@ class Metric:
     def _separable(self, objective: Objective) -> bool:
         """Whether batches may be cut, where the layers of the model allow it."""
         return bool(self.separable)
+
+    def _parts(self) -> tuple[Task, Task] | None:
+        """The loss in two tasks, if it splits: a model's outputs on a batch, and the loss of (outputs, batch)."""
+        return None
 
     def moments(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> optimizers.Moments:
         """The moments of an Adam-like optimizer, see :func:`bridges.optimizers.moments`."""
@@ -255,18 +265,30 @@ class Loss(Metric):
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""
-        inputs, targets = move(tuple(batch), torch.device(self.device))
+        prediction = self._predict(run, batch)
+        return self._judge(run, (prediction, batch)), prediction
+
+    def _predict(self, run: Any, batch: Batch) -> Any:
+        inputs, _ = move(tuple(batch), torch.device(self.device))
         if isinstance(inputs, Mapping):
-            prediction = run(**inputs)
-        elif isinstance(inputs, (tuple, list)):
-            prediction = run(*inputs)
-        else:
-            prediction = run(inputs)
-        return self.criterion(prediction, targets), prediction
+            return run(**inputs)
+        return run(*inputs) if isinstance(inputs, (tuple, list)) else run(inputs)
+
+    def _judge(self, run: Any, judged: tuple[Any, Batch]) -> Tensor:
+        prediction, batch = judged
+        _, targets = move(tuple(batch), torch.device(self.device))
+        return self.criterion(prediction, targets)
+
+    def _parts(self) -> tuple[Task, Task] | None:
+        return None if self._overridden else (self._predict, self._judge)
+
+    @property
+    def _overridden(self) -> bool:
+        """Whether a subclass computes the loss in its own way."""
+        return type(self).__call__ is not Loss.__call__ or type(self).loss is not Metric.loss
 
     def _separable(self, objective: Objective) -> bool:
-        overridden = type(self).__call__ is not Loss.__call__ or type(self).loss is not Metric.loss
-        if overridden or self.separable is not None:
+        if self._overridden or self.separable is not None:
             return bool(self.separable)
         return averages(self.criterion, self.batches) and _confirmed(objective)
 

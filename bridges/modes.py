@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -63,28 +63,27 @@ def posed(pose: Pose) -> Iterator[None]:
                 del present[name]
 
 
-def plain(theta: Tensor) -> bool:
-    """Whether theta is just numbers: nobody differentiates, batches or traces what is computed from it."""
-    return not (
-        theta.requires_grad
-        or torch._C._functorch.is_functorch_wrapped_tensor(theta)
-        or _get_current_dispatch_mode() is not None
+def plain(parameters: Iterable[Tensor]) -> bool:
+    """Whether parameters are just numbers: nobody differentiates, batches or traces what is computed from them."""
+    return _get_current_dispatch_mode() is None and not any(
+        tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        for tensor in parameters
     )
 
 
 @contextmanager
-def attention_for(theta: Tensor) -> Iterator[None]:
-    """Attention by kernels that can do what is asked of a function of theta.
+def attention_for(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Attention by kernels that can do what is asked of a function of the parameters.
 
     The fused path of ``nn.TransformerEncoderLayer`` in evaluation mode has neither derivatives nor a batching rule and
-    is always off. The fused attention kernels have one derivative only: unless theta is plain, attention is made of
-    matrix products (the ``MATH`` backend). For plain theta that would cost: 3 times the attention, 1.3 to 1.5 times
+    is always off. The fused attention kernels have one derivative only: unless parameters are plain, attention is made
+    of matrix products (the ``MATH`` backend). For plain ones that would cost: 3 times the attention, 1.3 to 1.5 times
     an encoder layer on the CPU, and memory quadratic in the length of the sequence.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with nullcontext() if plain(theta) else sdpa_kernel(SDPBackend.MATH):
+        with nullcontext() if plain(parameters) else sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -18,7 +18,7 @@ from bridges.rng import Stream, torch_only
 from bridges.wrapper import ModelWrapper
 from lla_func.layout import Layout
 
-__all__ = ["Borrowed", "layout_of", "trainable", "unwrap"]
+__all__ = ["Borrowed", "Task", "layout_of", "scalar", "trainable", "unwrap"]
 
 NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -104,35 +104,37 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model.get_submodule(".".join(path[:-1])), path[-1]
 
 
-class _Pipeline(nn.Module):
-    """A model and what a metric does with it, so that one functional call swaps the parameters for both."""
+Task = Callable[[nn.Module, Any], Any]
+"""Anything done with a model and some data."""
 
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], held: Iterable[nn.Module]):
+
+class _Pipeline(nn.Module):
+    """A model and the modules used beside it, so that one functional call swaps the parameters of all."""
+
+    def __init__(self, model: nn.Module, held: Iterable[nn.Module]) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
         self.held = nn.ModuleList(held)
 
-    def forward(self, batch: Any) -> Any:
-        return self.loss(self.model, batch)
+    def forward(self, task: Task, data: Any) -> Any:
+        return task(self.model, data)
 
 
 class Borrowed:
-    """A model and a loss on it, ready to be evaluated at any theta.
+    """A model, ready to be used at any theta.
 
-    ``loss(model, batch)`` may do anything with the model: call it, or its parts. It sees a model whose trainable
+    A task ``task(model, data)`` may do anything with the model: call it, or its parts. It sees a model whose trainable
     parameters come from theta. Frozen parameters and buffers are constants copied here and now, so later training
     does not alter the result. The caller's model is in use only for the time of a call, and left as it was; another
     thread must not use it meanwhile.
 
     Args:
         model: any module; it is never moved to another device, nor its parameters.
-        loss: maps the model and a batch to a scalar.
-        held: further modules that the loss uses (a criterion, a teacher): constants, in evaluation mode.
+        held: further modules that tasks use (a criterion, a teacher): constants, in evaluation mode.
         device: where theta and the constants live.
 
     Attributes:
-        model, pipeline: the module, and the one that holds it with everything the loss uses.
+        model, pipeline: the module, and the one that holds it with everything that tasks use.
         layout, theta: the trainable parameters as a vector [P], a copy.
         constants: everything else, by its name in the pipeline.
     """
@@ -140,13 +142,12 @@ class Borrowed:
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[nn.Module, Any], Tensor],
         *,
         held: Iterable[nn.Module] = (),
         device: torch.device,
     ) -> None:
         self.model = unwrap(model)
-        self.pipeline = _Pipeline(self.model, loss, held)
+        self.pipeline = _Pipeline(self.model, held)
         self.layout = layout_of(self.model)
         parameters = trainable(self.model)
         self.theta = self.layout.ravel({k: p.detach() for k, p in parameters.items()}).to(device, copy=True)
@@ -171,26 +172,33 @@ class Borrowed:
         self._sources = torch_only(device)
 
     def __call__(
-        self, theta: Tensor, batch: Any, *, pose: Pose, buffers: Mapping[str, Tensor], seed: int = 0
-    ) -> Tensor:
-        """The loss at theta [P] on one batch, with modules posed and some buffers replaced.
+        self,
+        task: Task,
+        theta: Tensor | Mapping[str, Tensor],
+        data: Any,
+        *,
+        pose: Pose,
+        buffers: Mapping[str, Tensor],
+        seed: int = 0,
+    ) -> Any:
+        """What a task gives at theta [P], or at the named tensors that make it up, with modules posed.
 
         A pass may write to buffers: it writes to those given, of the others to copies made for this call. Random
         numbers, if the pass draws any, are the same in every call.
         """
+        parameters = theta if isinstance(theta, Mapping) else self.layout.unravel(theta)
         tensors = {
             k: v.clone() if k in self._buffers and k not in buffers else v for k, v in self.constants.items()
         }
         tensors |= buffers
-        tensors |= {self._moving[name]: view for name, view in self.layout.unravel(theta).items()}
+        tensors |= {self._moving[name]: tensor for name, tensor in parameters.items()}
         everywhere = {name: tensors[first] for name, first in self._places.items()}
-        with posed(pose), Stream(seed, self._sources), attention_for(theta):
-            value = functional_call(self.pipeline, everywhere, (batch,), tie_weights=False)
-        return _scalar(value, theta)
+        with posed(pose), Stream(seed, self._sources), attention_for(parameters.values()):
+            return functional_call(self.pipeline, everywhere, (task, data), tie_weights=False)
 
 
-def _scalar(value: Any, theta: Tensor) -> Tensor:
-    """The loss as a tensor without axes, or an error that says what came instead."""
+def scalar(value: Any, theta: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """A loss as a tensor without axes, or an error that says what came instead."""
     if isinstance(value, Tensor):
         if value.ndim:
             raise ValueError(
@@ -201,8 +209,9 @@ def _scalar(value: Any, theta: Tensor) -> Tensor:
         return value
     if not isinstance(value, (int, float)):
         raise TypeError(f"the loss is of type {type(value).__name__}; a scalar tensor is needed")
-    if not plain(theta):
+    parameters = list(theta.values()) if isinstance(theta, Mapping) else [theta]
+    if not plain(parameters):
         raise TypeError(
             f"the loss is the number {value:g}, which has no derivative; return the tensor, without .item()"
         )
-    return torch.tensor(value, dtype=torch.float64, device=theta.device)
+    return torch.tensor(value, dtype=torch.float64, device=parameters[0].device)
