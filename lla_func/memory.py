@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -32,16 +33,23 @@ class Meter(TorchDispatchMode):
         self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        for leaf in pytree.tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.layout is torch.strided and not leaf._is_zerotensor():
-                storage = leaf.untyped_storage()
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in given:  # otherwise a view, or written in place
                 self._storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
         return result
 
     def kept(self) -> int:
         """The bytes that are still there."""
         return sum(size for reference, size in self._storages.values() if not reference.expired())
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    for leaf in pytree.tree_leaves(tree):
+        if isinstance(leaf, Tensor) and leaf.layout is torch.strided and not leaf._is_zerotensor():
+            yield leaf.untyped_storage()
 
 
 def free_memory(device: torch.device) -> int:
