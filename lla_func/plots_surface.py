@@ -64,6 +64,8 @@ def surface3d(
     Raises:
         ValueError: the landscape is not a mesh of two coordinates, or ``ax`` is not 3D.
     """
+    from matplotlib.backends.backend_agg import RendererAgg
+
     x, y = mesh_axes(landscape, 2, "surface3d")
     if ax is None:
         ax = new_figure(6.4, 4.8).add_subplot(projection="3d")
@@ -72,23 +74,25 @@ def surface3d(
     axes3d: Any = ax
     scale = scale_of(landscape, cap=cap, log=log, limits=limits, cmap=cmap)
     bottom, top = scale.ends
-    heights = scale.height(grid.surface(landscape))
-    faces, shares = _faces(x, y, heights, bottom, top)
-    _add_faces(axes3d, faces, scale.colormap()(shares))
-
     axes3d.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), zlim=(bottom, top))
     axes3d.view_init(*view)
     axes3d.set_box_aspect((1.0, 1.0, 0.78), zoom=0.95)
-    center, loss = center_of(landscape)
-    height = float(scale.height(loss))
-    if center is not None and math.isfinite(height):
-        # in front of the surface, since the bottom of a bowl would often be behind its rim
-        axes3d.plot([center[0]], [center[1]], [min(height, top)], zorder=20, **MARK)
     _name_axes(ax, landscape, title)
     ticks, labels = scale.ticks()
     axes3d.set_zticks(scale.height(ticks), labels)
     axes3d.zaxis.set_rotate_label(False)
     axes3d.set_zlabel(scale.label, rotation=90, labelpad=6)
+    # Places the tick labels. matplotlib before 3.11 lays out a figure that was never drawn as if they were at
+    # their losses in pixels. Still empty, the Axes draw fast.
+    axes3d.draw(RendererAgg(64, 64, ax.figure.dpi))
+
+    faces, shares = _faces(x, y, scale.height(grid.surface(landscape)), bottom, top)
+    _add_faces(axes3d, faces, scale.colormap()(shares))
+    center, loss = center_of(landscape)
+    height = float(scale.height(loss))
+    if center is not None and math.isfinite(height):
+        # in front of the surface, since the bottom of a bowl would often be behind its rim
+        axes3d.plot([center[0]], [center[1]], [min(height, top)], zorder=20, **MARK)
     if colorbar and len(faces):
         add_colorbar(ax.figure, scale, [landscape], ax=ax, shrink=0.62, pad=0.11, aspect=18)
     if legend:
@@ -313,9 +317,9 @@ def _faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The surface as quadrilaterals [F, 4, 3], capped at ``top``, and their place in the colour map, [F].
 
-    The mesh's cells are cut finer, bilinearly, as they would be drawn anyway: a little for smooth colours, and
-    more where the surface meets the cap, so that the edge there does not follow the mesh. Cells with a hole at a
-    corner are left out. The place is 0 to 1 between bottom and top, and infinite for capped faces.
+    The mesh's cells are cut finer, bilinearly, as they would be drawn anyway: a little for smooth colours,
+    and more where the surface meets the cap, so that the edge there does not follow the mesh. Cells with a
+    hole at a corner are left out. The place is 0 to 1 between bottom and top, and infinite for capped faces.
     """
     mesh = np.stack([*np.meshgrid(x, y, indexing="ij"), heights], axis=-1)
     cells = _cells(mesh[None])
