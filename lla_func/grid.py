@@ -12,8 +12,12 @@ from tqdm.auto import tqdm
 
 from lla_func.chart import Chart, mesh, summary
 from lla_func.engines import ENGINES
+from lla_func.engines.census import choose
+from lla_func.engines.check import compare
+from lla_func.engines.trace import TraceError
 from lla_func.errors import one_of, positive_int
-from lla_func.objective import Objective, check, samples
+from lla_func.objective import Objective, check
+from lla_func.plan import Plan, halved
 from lla_func.precision import full_precision
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "evaluate", "surface"]
@@ -30,8 +34,9 @@ class Landscape(NamedTuple):
         coords: coordinates, [N, C] float64 on the CPU.
         losses: the risk at each point, [N] float64 on the CPU; NaN or infinite where the model gives that.
         chart: the chart's summary (:func:`lla_func.chart.summary`).
-        diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``seconds``, ``nonfinite`` (the count
-            of such losses), ``fallback`` (why another engine than the one asked for was taken, or None), and the
+        diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``plan`` (how the work was cut),
+            ``check`` (the agreement with the loop), ``seconds``, ``points_per_second``, ``nonfinite`` (the count of
+            such losses), ``fallback`` (why another engine than the one asked for was taken, or None), and the
             objective's notes such as ``batchnorm``.
         center: the loss at the chart's center, NaN if it was not evaluated.
     """
@@ -50,6 +55,8 @@ def evaluate(
     *,
     engine: str = "auto",
     points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    memory_budget: int | None = None,
     progress: bool = False,
 ) -> Landscape:
     """Evaluates the risk at points of a chart, exactly.
@@ -58,11 +65,16 @@ def evaluate(
         objective: the function to evaluate.
         chart: a surface through weight space.
         coords: coordinates, [N, C], finite.
-        engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), or ``"auto"``: vmap on an
-            accelerator, the loop on the CPU, where vmap turns convolutions into slower grouped ones. An engine that
-            cannot run the objective gives way to the loop, with an :class:`EngineFallbackWarning`.
-        points_per_pass: how many points vmap takes at once; by default as many as are likely to fit. Halved when
-            memory runs out.
+        engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), ``"hoisted"`` (what all
+            points share is computed once, :mod:`lla_func.engines.hoisted`) or ``"auto"``: on an accelerator vmap, on
+            the CPU hoisted if the job is large enough for it. The choice depends on the job alone, never on a clock,
+            so that the same call gives the same bits. Every engine but the loop is checked against the loop on two
+            points; one that can't run the objective, or fails the check, gives way to the loop with an
+            :class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective can't be recorded).
+        points_per_pass: how many points share each operation. Halved when memory runs out.
+        samples_per_tile: how many samples are computed together, where batches may be cut.
+        memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
+            hoisted engine estimates its need from it before it allocates.
         progress: whether to show a progress bar.
 
     Returns:
@@ -86,41 +98,49 @@ def evaluate(
         raise ValueError(
             f"chart has P={len(chart.origin)} parameters, the objective P={len(objective.theta)}"
         )
-    chosen = engine if engine != "auto" else "loop" if objective.theta.device.type == "cpu" else "vmap"
-    block = (
-        _default_block(objective)
-        if points_per_pass is None
-        else positive_int("points_per_pass", points_per_pass)
-    )
-    if chosen == "loop":
-        block = 1
+    given = {
+        "points_per_pass": points_per_pass,
+        "samples_per_tile": samples_per_tile,
+        "memory_budget": memory_budget,
+    }
+    options = {name: None if value is None else positive_int(name, value) for name, value in given.items()}
 
     start = time.perf_counter()
     coefficients = chart.coefficients(coords).to(chart.basis)
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
-    fallback = None
+    fallback, checked = None, None
     losses: list[Tensor] = []
     with bar, torch.no_grad(), full_precision():
+        chosen = engine if engine != "auto" else choose(objective, chart, len(coords))
+        plan = Plan(chosen)
         while (done := sum(map(len, losses))) < len(coords):
             try:
-                run = ENGINES[chosen](objective, chart, points_per_pass=block)
-                for rows in coefficients[done:].split(block):
-                    losses.append(run(rows))
+                run, plan = ENGINES[chosen](objective, chart, **options)
+                for rows in coefficients[done:].split(plan.chunk):
+                    values = run(rows)
+                    if chosen != "loop" and checked is None:
+                        checked = compare(objective, chart, rows, values)
+                    losses.append(values)
                     bar.update(len(rows))
             except Exception as error:
-                if _out_of_memory(error) and block > 1:
-                    block //= 2
+                smaller = halved(plan) if _out_of_memory(error) else None
+                if smaller is not None:
+                    options |= smaller
                 elif chosen != "loop":
                     fallback = f"engine {chosen!r} cannot evaluate this objective ({_first_line(error)})"
-                    warnings.warn(f"{fallback}; the loop takes over", EngineFallbackWarning, stacklevel=2)
-                    chosen, block = "loop", 1
+                    if engine != "auto" or not isinstance(error, TraceError):
+                        warnings.warn(f"{fallback}; the loop takes over", EngineFallbackWarning, stacklevel=2)
+                    chosen = "loop"
                 else:
                     raise
     values = torch.cat(losses)
     diagnostics = {
         "engine": chosen,
-        "points_per_pass": block,
-        "seconds": time.perf_counter() - start,
+        "points_per_pass": plan.points_per_pass,
+        "plan": plan._asdict(),
+        "check": checked,
+        "seconds": (seconds := time.perf_counter() - start),
+        "points_per_second": len(values) / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
         "fallback": fallback,
         **objective.notes,
@@ -157,14 +177,6 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     if not torch.isfinite(coords).all():
         raise ValueError("coords has NaN or infinite values")
     return coords
-
-
-def _default_block(objective: Objective) -> int:
-    """A number of points whose parameters and activations (some 16 numbers an input element) take about 256 MB."""
-    first = next(iter(objective.batches))
-    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(first) if isinstance(leaf, Tensor)]
-    elements = len(objective.theta) + 16 * sum(leaf.numel() for leaf in leaves) + samples(first)
-    return max(1, min(64, 2**28 // (objective.theta.element_size() * elements)))
 
 
 def _out_of_memory(error: Exception) -> bool:

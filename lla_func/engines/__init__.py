@@ -1,8 +1,9 @@
 """Engines: ways to compute the risk at many points of a chart, all with one signature.
 
-An engine is a function ``prepare(objective, chart, *, points_per_pass) -> run`` whose result maps coefficients [N, K]
-of the chart's basis to the risk at each of the N points, float64 on the CPU. What can be done once for a job, the
-engine does in ``prepare``. ``points_per_pass`` bounds how many points it works on together.
+An engine is a function ``prepare(objective, chart, *, points_per_pass, samples_per_tile, memory_budget)`` that
+returns ``(run, plan)``. ``run`` maps coefficients [N, K] of the chart's basis to the risk at each of the N points,
+float64 on the CPU; ``plan`` says how the work is cut. What can be done once for a job, the engine does in ``prepare``.
+Options that are None are the engine's to choose; options that don't concern an engine it ignores.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Protocol
 from torch import Tensor
 
 from lla_func.chart import Chart
-from lla_func.engines import loop, vmapped
+from lla_func.engines import hoisted, loop, vmapped
 from lla_func.objective import Objective
+from lla_func.plan import Plan
 
-__all__ = ["ENGINES", "Engine"]
+__all__ = ["ENGINES", "Engine", "Run"]
 
 Run = Callable[[Tensor], Tensor]
 
@@ -24,7 +26,17 @@ Run = Callable[[Tensor], Tensor]
 class Engine(Protocol):
     """The signature that all engines share."""
 
-    def __call__(self, objective: Objective, chart: Chart, *, points_per_pass: int) -> Run: ...
+    def __call__(
+        self,
+        objective: Objective,
+        chart: Chart,
+        *,
+        points_per_pass: int | None = None,
+        samples_per_tile: int | None = None,
+        memory_budget: int | None = None,
+    ) -> tuple[Run, Plan]:
+        """Prepares a job."""
+        ...
 
 
-ENGINES: Mapping[str, Engine] = {"loop": loop.prepare, "vmap": vmapped.prepare}
+ENGINES: Mapping[str, Engine] = {"loop": loop.prepare, "vmap": vmapped.prepare, "hoisted": hoisted.prepare}

@@ -8,20 +8,32 @@ import torch
 from torch import Tensor
 
 from lla_func.chart import Chart
-from lla_func.objective import Objective, risk
+from lla_func.engines.combine import Combination
+from lla_func.objective import Objective, risk, tiles
+from lla_func.plan import KEEP_BYTES, Plan
 
 __all__ = ["prepare"]
 
 
-def prepare(objective: Objective, chart: Chart, *, points_per_pass: int) -> Callable[[Tensor], Tensor]:
-    """Evaluates points one by one, whatever ``points_per_pass`` is."""
-    theta = torch.empty_like(chart.origin)
+def prepare(
+    objective: Objective,
+    chart: Chart,
+    *,
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    memory_budget: int | None = None,
+) -> tuple[Callable[[Tensor], Tensor], Plan]:
+    """Evaluates points one by one; batches are cut only if ``samples_per_tile`` is given."""
+    cut = objective
+    if samples_per_tile is not None and objective.separable and objective.adapt is None:
+        cut = objective._replace(
+            batches=[tile for batch in objective.batches for tile in tiles(batch, samples_per_tile)]
+        )
+    size = chart.origin.nbytes
+    theta = Combination([chart.origin, *chart.basis], keep=size <= KEEP_BYTES)
 
     def run(coefficients: Tensor) -> Tensor:
-        losses = []
-        for row in coefficients:
-            torch.addmv(chart.origin, chart.basis.mT, row, out=theta)
-            losses.append(risk(objective, theta))
-        return torch.stack(losses)
+        return torch.stack([risk(cut, theta.at(row)) for row in coefficients.tolist()])
 
-    return run
+    tile = samples_per_tile if objective.separable else None
+    return run, Plan("loop", samples_per_tile=tile, points_per_pass=1, keep=theta.keep, chunk=1)

@@ -7,14 +7,25 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from lla_func.chart import Chart
-from lla_func.objective import Objective, weigh
+from lla_func.objective import Objective, samples, weigh
+from lla_func.plan import Plan
 
 __all__ = ["prepare"]
 
+BLOCK_BYTES = 2**28
 
-def prepare(objective: Objective, chart: Chart, *, points_per_pass: int) -> Callable[[Tensor], Tensor]:
+
+def prepare(
+    objective: Objective,
+    chart: Chart,
+    *,
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    memory_budget: int | None = None,
+) -> tuple[Callable[[Tensor], Tensor], Plan]:
     """Evaluates ``points_per_pass`` points at a time by ``torch.func.vmap`` over theta.
 
     An operation without a batching rule is an error here: torch would run it point by point, slower than the loop.
@@ -27,11 +38,12 @@ def prepare(objective: Objective, chart: Chart, *, points_per_pass: int) -> Call
             "the loss adapts to each point (recalibrated BatchNorm), which blocks of points cannot share"
         )
     losses_of = torch.func.vmap(objective.loss, in_dims=(0, None), randomness="same")
+    size = points_per_pass or _block(objective, memory_budget or BLOCK_BYTES)
 
     def run(coefficients: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*batching rule.*")
-            return torch.cat([block(rows) for rows in coefficients.split(points_per_pass)])
+            return torch.cat([block(rows) for rows in coefficients.split(size)])
 
     def block(coefficients: Tensor) -> Tensor:
         thetas = torch.addmm(chart.origin, coefficients, chart.basis)
@@ -42,4 +54,12 @@ def prepare(objective: Objective, chart: Chart, *, points_per_pass: int) -> Call
         total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).to("cpu", torch.float64)
         return total / sum(weights) if objective.reduction == "mean" else total
 
-    return run
+    return run, Plan("vmap", points_per_pass=size, chunk=size)
+
+
+def _block(objective: Objective, budget: int) -> int:
+    """A number of points whose parameters and activations (some 16 numbers an input element) fit the budget."""
+    first = next(iter(objective.batches))
+    leaves = [leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor)]
+    elements = len(objective.theta) + 16 * sum(leaf.numel() for leaf in leaves) + samples(first)
+    return max(1, min(64, budget // (objective.theta.element_size() * elements)))

@@ -1,0 +1,93 @@
+"""Which engine pays: the operations of one evaluation counted, and turned into a nominal time.
+
+The count, unlike a clock, is the same in every run, so the same call takes the same engine and gives the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from lla_func.chart import Chart
+from lla_func.objective import Objective, loss_at, samples
+
+__all__ = ["Census", "choose", "take"]
+
+OPERATION_SECONDS = 8e-6
+BYTES_PER_SECOND = 4e9
+FLOPS_PER_SECOND = 5e10
+RECORDING_SECONDS = 5e-3
+"""Nominal costs: calling an operation, writing its result, computing it, and recording it in a graph."""
+
+SAVING = 0.4
+"""The part of an evaluation that hoisting saves, about."""
+
+FEWEST_POINTS = 16
+"""With fewer points nothing but the loop is considered."""
+
+
+class Census(NamedTuple):
+    """What one evaluation of the loss takes: operations called, bytes written, floating-point operations."""
+
+    operations: int
+    bytes: int
+    flops: int
+
+    @property
+    def seconds(self) -> float:
+        """A nominal time on one core."""
+        return (
+            self.operations * OPERATION_SECONDS
+            + self.bytes / BYTES_PER_SECOND
+            + self.flops / FLOPS_PER_SECOND
+        )
+
+
+def take(objective: Objective, theta: Tensor) -> Census:
+    """Counts one evaluation of the loss on the first batch.
+
+    Example:
+        >>> from lla_func.objective import from_loss
+        >>> objective = from_loss(lambda theta, x: (x @ theta).sum(), torch.ones(4), [torch.ones(8, 4)])
+        >>> take(objective, objective.theta)
+        Census(operations=2, bytes=36, flops=0)
+    """
+    counter = _Counter()
+    batch = next(iter(objective.batches))
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, counter:
+        loss_at(objective, theta)(theta, batch)
+    return Census(counter.operations, counter.bytes, flops.get_total_flops())
+
+
+def choose(objective: Objective, chart: Chart, count: int) -> str:
+    """The engine that should be fastest for ``count`` points."""
+    if chart.origin.device.type != "cpu":
+        return "vmap"
+    if objective.adapt is not None or count < FEWEST_POINTS:
+        return "loop"
+    census = take(objective, chart.origin)
+    total = sum(samples(batch) for batch in objective.batches)
+    ratio = total / samples(next(iter(objective.batches)))
+    pays = SAVING * count * census.seconds * ratio > RECORDING_SECONDS * census.operations
+    return "hoisted" if pays else "loop"
+
+
+class _Counter(TorchDispatchMode):
+    """Counts operations and the bytes of new results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operations += 1
+        if not func.is_view:
+            self.bytes += sum(leaf.nbytes for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        return result

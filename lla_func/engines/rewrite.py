@@ -1,0 +1,223 @@
+"""Cheaper operations with the same value, where no gradient is asked for.
+
+Each rewrite takes a graph and changes it in place. They are exact up to rounding:
+
+- :func:`pool_by_maximum`: max pooling also computes indices that only its gradient needs, and takes ten times as long
+  as the maximum over strided slices. Slices of an affine value are affine, so they can be hoisted besides.
+- :func:`rectify_after_pooling`: max(relu(x)) = relu(max(x)), on fewer elements.
+- :func:`normalize_by_scale`: BatchNorm with running statistics is x * scale + shift, the two of them affine in theta.
+- :func:`fold_scale`: conv(x, W) * scale = conv(x, W * scale), where W is smaller than the convolution's result.
+- :func:`pick_log_probability`: the negative log likelihood as the mean over picked entries, which also has a rule for
+  blocks of points.
+- :mod:`.matmuls`: fused attention, and one product where a matrix is shared by a batch.
+- :func:`forget_strides`: views that demand one memory layout become reshapes, which take any.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from lla_func.engines.matmuls import fuse_attention, share_matrix
+from lla_func.engines.trace import arguments, elements, shape_of
+
+__all__ = [
+    "REWRITES",
+    "fold_scale",
+    "forget_strides",
+    "normalize_by_scale",
+    "pick_log_probability",
+    "pool_by_maximum",
+    "rectify_after_pooling",
+]
+
+aten = torch.ops.aten
+
+
+def rectify_after_pooling(graph: fx.Graph) -> None:
+    """Relu then max pooling becomes max pooling then relu, if nothing else reads the rectified values."""
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        relu = arguments(pool)[0]
+        value = _only_first_output(pool)
+        if value is None or relu.target is not aten.relu.default or len(relu.users) > 1:
+            continue
+        pool.replace_input_with(relu, arguments(relu)[0])
+        with graph.inserting_after(value):
+            after = graph.call_function(aten.relu.default, (value,))
+        value.replace_all_uses_with(after)
+        after.replace_input_with(after, value)
+        graph.erase_node(relu)
+
+
+def pool_by_maximum(graph: fx.Graph) -> None:
+    """Max pooling becomes a maximum over the strided slices that hold the k-th element of every window."""
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d_with_indices.default):
+        value = _only_first_output(pool)
+        shape, out = shape_of(arguments(pool)[0]), shape_of(value) if value is not None else None
+        if value is None or shape is None or out is None:
+            continue
+        kernel, stride, padding, dilation, ceil = _pooling(pool)
+        if dilation != (1, 1) or ceil or kernel[0] * kernel[1] > 16:
+            continue
+        with graph.inserting_before(pool):
+            x = arguments(pool)[0]
+            if padding != (0, 0):
+                edges = [padding[1], padding[1], padding[0], padding[0]]
+                x = graph.call_function(aten.constant_pad_nd.default, (x, edges, -torch.inf))
+
+            h, w = len(shape) - 2, len(shape) - 1
+
+            def rows(x: fx.Node, i: int, h: int = h, step: int = stride[0], count: int = out[h]) -> fx.Node:
+                return _every(graph, x, h, i, step, count)
+
+            def columns(
+                x: fx.Node, j: int, w: int = w, step: int = stride[1], count: int = out[w]
+            ) -> fx.Node:
+                return _every(graph, x, w, j, step, count)
+
+            if kernel == stride:  # windows don't overlap: slice first, so that slices can be hoisted
+                pieces = [columns(rows(x, i), j) for i in range(kernel[0]) for j in range(kernel[1])]
+                result = _maximum(graph, pieces)
+            else:  # windows share rows: take the maximum over rows once for all columns
+                high = _maximum(graph, [rows(x, i) for i in range(kernel[0])])
+                result = _maximum(graph, [columns(high, j) for j in range(kernel[1])])
+        value.replace_all_uses_with(result)
+
+
+def normalize_by_scale(graph: fx.Graph) -> None:
+    """BatchNorm with running statistics becomes addcmul(shift, x, scale)."""
+    for node in list(graph.nodes):
+        if node.target is aten.native_batch_norm.default:
+            x, weight, bias, mean, variance, training, _, eps = arguments(node)
+        elif node.target is aten._native_batch_norm_legit_no_training.default:
+            x, weight, bias, mean, variance, _, eps = arguments(node)
+            training = False
+        else:
+            continue
+        value = _only_first_output(node)
+        shape = shape_of(x)
+        if training or mean is None or value is None or shape is None:
+            continue
+        with graph.inserting_before(node):
+            call = graph.call_function
+            scale = call(aten.rsqrt.default, (call(aten.add.Scalar, (variance, eps)),))
+            if weight is not None:
+                scale = call(aten.mul.Tensor, (weight, scale))
+            shift = call(aten.neg.default, (call(aten.mul.Tensor, (mean, scale)),))
+            if bias is not None:
+                shift = call(aten.add.Tensor, (bias, shift))
+            per_channel = [-1] + [1] * (len(shape) - 2)
+            shift, scale = (call(aten.reshape.default, (part, per_channel)) for part in (shift, scale))
+            result = call(aten.addcmul.default, (shift, x, scale))
+        value.replace_all_uses_with(result)
+
+
+def fold_scale(graph: fx.Graph, kinds: Mapping[fx.Node, str]) -> None:
+    """conv(x, W, b) * scale + shift becomes conv(x, W * scale, b * scale + shift), if W has fewer elements.
+
+    A convolution that can be hoisted is left alone: it costs nothing at a point, its folded form would.
+    """
+    for node in graph.find_nodes(op="call_function", target=aten.addcmul.default):
+        shift, conv, scale = arguments(node)
+        if (
+            not isinstance(conv, fx.Node)
+            or conv.target is not aten.convolution.default
+            or len(conv.users) > 1
+        ):
+            continue
+        x, weight, bias, *options = arguments(conv)
+        transposed = options[3]
+        if transposed or kinds.get(conv) != "general" or elements(weight) >= elements(conv):
+            continue
+        if {scale.target, shift.target} != {aten.reshape.default}:
+            continue
+        with graph.inserting_before(node):
+            call = graph.call_function
+            per_filter = [-1] + [1] * (len(shape_of(weight) or ()) - 1)
+            folded = call(aten.mul.Tensor, (weight, call(aten.reshape.default, (scale, per_filter))))
+            offset = call(aten.reshape.default, (shift, [-1]))
+            if bias is not None:
+                flat = call(aten.reshape.default, (scale, [-1]))
+                offset = call(aten.addcmul.default, (offset, bias, flat))
+            result = call(aten.convolution.default, (x, folded, offset, *options))
+        node.replace_all_uses_with(result)
+
+
+def pick_log_probability(graph: fx.Graph) -> None:
+    """The mean or summed negative log likelihood of class indices [B] under log-probabilities [B, C]."""
+    for node in graph.find_nodes(op="call_function", target=aten.nll_loss_forward.default):
+        logs, targets, weight, reduction, ignored = arguments(node)
+        value = _only_first_output(node)
+        if weight is not None or reduction == 0 or value is None or len(shape_of(logs) or ()) != 2:
+            continue
+        with graph.inserting_before(node):
+            call = graph.call_function
+            counted = call(aten.ne.Scalar, (targets, ignored))
+            places = call(aten.unsqueeze.default, (call(aten.mul.Tensor, (targets, counted)), 1))
+            weights = call(aten._to_copy.default, (counted,), {"dtype": logs.meta["tensor_meta"].dtype})
+            if reduction == 1:
+                weights = call(aten.div.Tensor, (weights, call(aten.sum.default, (weights,))))
+            picked = call(aten.squeeze.dim, (call(aten.gather.default, (logs, 1, places)), 1))
+            result = call(aten.neg.default, (call(aten.dot.default, (picked, weights)),))
+        value.replace_all_uses_with(result)
+
+
+def forget_strides(graph: fx.Graph) -> None:
+    """``view`` fails on a memory layout other than the recorded one; ``reshape`` copies then."""
+    for node in graph.nodes:
+        if node.target in (aten.view.default, aten._unsafe_view.default):
+            node.target = aten.reshape.default
+
+
+REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
+    rectify_after_pooling,
+    pool_by_maximum,
+    normalize_by_scale,
+    pick_log_probability,
+    share_matrix,
+    fuse_attention,
+    forget_strides,
+)
+"""All that need no knowledge of what can be hoisted, in the order in which they apply."""
+
+
+def _only_first_output(node: fx.Node) -> fx.Node | None:
+    """The node that reads the first of several outputs, if no other output is read."""
+    users = list(node.users)
+    if len(users) == 1 and users[0].target is operator.getitem and users[0].args[1] == 0:
+        return users[0]
+    return None
+
+
+def _pooling(node: fx.Node) -> tuple[Any, Any, Any, Any, bool]:
+    """Kernel, stride, padding, dilation and ceil mode of a pooling node, with torch's defaults filled in."""
+    args = list(arguments(node)[1:]) + [None] * (6 - len(arguments(node)))
+    kernel = _pair(args[0])
+    return (
+        kernel,
+        _pair(args[1]) if args[1] else kernel,
+        _pair(args[2] or 0),
+        _pair(args[3] or 1),
+        bool(args[4]),
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return (values[0], values[-1])
+
+
+def _every(graph: fx.Graph, x: fx.Node, axis: int, start: int, step: int, count: int) -> fx.Node:
+    """Every step-th slice of x along an axis, ``count`` of them."""
+    end = start + step * (count - 1) + 1
+    return graph.call_function(aten.slice.Tensor, (x, axis, start, end, step))
+
+
+def _maximum(graph: fx.Graph, pieces: list[fx.Node]) -> fx.Node:
+    while len(pieces) > 1:
+        pieces.append(graph.call_function(aten.maximum.default, (pieces.pop(0), pieces.pop(0))))
+    return pieces[0]

@@ -1,0 +1,171 @@
+"""The plan: how the points and samples of a job are cut into pieces, from the sizes of what is computed.
+
+A plan follows from shapes, the device and the number of threads alone, never from a clock: rounding depends on how work
+is cut, and the same call must give the same bits. The constants below were fitted to measurements on CPUs; the rate
+that a plan then has is measured on the job itself and reported beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Plan", "Sizes", "choose", "free_memory", "halved"]
+
+CACHE_BYTES = 2**19
+"""The largest value at a point should fit in a core's own cache (512 kB to 2 MB on present CPUs)."""
+
+BLOCK_BYTES = 2**19
+"""Points whose values are smaller than this together share a pass; overhead per operation matters more than cache."""
+
+WEIGHT_SHARE = 4
+"""Values computed from a tile should be this many times larger than the parameters read for it."""
+
+KEEP_BYTES = 2**23
+"""Up to this size of theta its partial sums are kept."""
+
+CHUNK = 256
+"""Points in one call of an engine that prepares each tile of data: enough that the preparation doesn't count."""
+
+BUDGET_SHARE = 0.25
+"""The part of the free memory that is taken if no budget is given."""
+
+
+class Sizes(NamedTuple):
+    """What one sample needs at one point, in bytes, and what a point needs whatever the samples.
+
+    Attributes:
+        largest: the largest single value.
+        live: the most that is alive at one time.
+        total: all values together.
+        affine: the values that are hoisted and combined.
+        theta: the parameters that a point needs.
+        blocks: whether blocks of points may share a pass without being slower for it.
+    """
+
+    largest: float
+    live: float
+    total: float
+    affine: float
+    theta: int
+    blocks: bool
+
+
+class Plan(NamedTuple):
+    """How a job is cut.
+
+    Attributes:
+        engine: the engine's name.
+        workers: how many independent threads work on it.
+        samples_per_tile: the most samples computed together; None for whole batches.
+        points_per_pass: how many points share each operation.
+        keep: whether partial sums of theta are kept (faster along a row of a grid, takes memory).
+        chunk: how many points one call of the engine should get.
+        bytes: the estimated peak memory beyond the data and the chart; 0 if unknown.
+    """
+
+    engine: str
+    workers: int = 1
+    samples_per_tile: int | None = None
+    points_per_pass: int = 1
+    keep: bool = True
+    chunk: int = 1
+    bytes: int = 0
+
+
+def choose(
+    sizes: Sizes,
+    *,
+    batch: int,
+    directions: int,
+    separable: bool,
+    workers: int,
+    engine: str = "hoisted",
+    samples_per_tile: int | None = None,
+    points_per_pass: int | None = None,
+    memory_budget: int | None = None,
+) -> Plan:
+    """The plan for a job.
+
+    Args:
+        sizes: what a sample and a point need.
+        batch: samples in a batch.
+        directions: K, the number of basis vectors.
+        separable: whether batches may be cut.
+        workers: the most workers to use.
+        engine: the name of the engine.
+        samples_per_tile, points_per_pass: taken as given if not None.
+        memory_budget: bytes; by default a share of what is free.
+
+    Raises:
+        MemoryError: one worker on the smallest possible tile needs more than the budget.
+
+    Example:
+        >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, blocks=False)
+        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, memory_budget=2**30).samples_per_tile
+        128
+    """
+    budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
+    keep = sizes.theta <= KEEP_BYTES
+    tile = batch
+    if separable:
+        in_cache = CACHE_BYTES / max(sizes.largest, 1)
+        worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
+        wanted = samples_per_tile or max(8, in_cache, worth_reading)
+        tile = math.ceil(batch / math.ceil(batch / min(wanted, batch)))
+    points = points_per_pass or 1
+    if points_per_pass is None and sizes.blocks:
+        points = max(1, min(64, int(BLOCK_BYTES / max(sizes.largest * tile + sizes.theta, 1))))
+
+    def needed(tile: int, points: int, workers: int) -> int:
+        tilewise = workers if batch >= 2 * workers * tile else 1
+        per_sample = (directions + 1) * sizes.affine * tilewise
+        per_sample += workers * (sizes.live + (directions if points == 1 else 0) * sizes.affine) * points
+        per_point = workers * sizes.theta * max(points, directions if keep else 1)
+        return int(tile * per_sample + per_point)
+
+    while needed(tile, points, workers) > budget:
+        if points > 1 and points_per_pass is None:
+            points //= 2
+        elif separable and tile > 1 and samples_per_tile is None:
+            tile = math.ceil(tile / 2)
+        elif keep:
+            keep = False
+        elif workers > 1:
+            workers -= 1
+        else:
+            raise MemoryError(
+                f"memory_budget={budget} bytes is too small: the smallest pass takes about "
+                f"{needed(tile, points, workers)} bytes"
+            )
+    size = tile if separable else None
+    return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers))
+
+
+def halved(plan: Plan) -> dict[str, int] | None:
+    """The options for a plan that takes about half the memory, or None if there is nothing left to halve."""
+    if plan.points_per_pass > 1:
+        return {"points_per_pass": plan.points_per_pass // 2}
+    if plan.samples_per_tile is not None and plan.samples_per_tile > 1:
+        return {"samples_per_tile": plan.samples_per_tile // 2}
+    return None
+
+
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """The bytes that can still be allocated on a device; on a CPU as the kernel estimates it."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as lines:
+            fields = dict(line.split(":") for line in lines)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 2**32
