@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
+
+from bridges import options
 
 __all__ = ["main", "parser"]
 
@@ -19,6 +20,7 @@ examples:
   lla eval --all_modes --name quickstart          the bundled LeNet and digits, several kinds of landscape
   lla eval --norm filter --steps 25 -np 1         one plane with filter-normalised random directions
   lla eval --loader my_loader.py --weights w.pth  your own model, data and loss
+  lla esd --name lenet                            the Hessian at random and at trained weights
   lla train -e 30 -lr 0.002 --name first          train LeNet on the digits, with a landscape after each epoch
 
 A loader of your own is a copy of bridges/loaders/template.py. `lla eval --help` lists the options.
@@ -33,6 +35,16 @@ examples:
   lla eval --norm filter --dist 2 --losscap 10 --name lenet
   lla eval --loader mlp --weights None --seed 7      random weights instead of trained ones
   lla eval --loader resnet --data imagenet/val --batchnorm recalibrate --device cuda
+"""
+
+ESD_EPILOG = """\
+Eigenvalues, trace, spectral density and the criteria r_e and K_hn, sharing one Krylov space. The loss is that of the
+loader's first batch without shuffling.
+
+examples:
+  lla esd --name lenet
+  lla esd --n_v 5 --esd_n_iter 80 --layers
+  lla esd --loader mlp --curvature ggn --top_n 10
 """
 
 TRAIN_EPILOG = """\
@@ -81,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            {"eval": commands.evaluate, "train": commands.train}[arguments.command](arguments)
+            {"eval": commands.evaluate, "esd": commands.analyse, "train": commands.train}[arguments.command](
+                arguments
+            )
     except KeyboardInterrupt:
         print(f"lla {arguments.command}: interrupted", file=sys.stderr)
         return 130
@@ -101,7 +115,10 @@ def parser() -> argparse.ArgumentParser:
         0.5
     """
     top = _Parser(
-        "lla", description="Loss landscapes of trained networks.", epilog=EPILOG, formatter_class=_Help
+        "lla",
+        description="Loss landscapes and Hessian spectra of trained networks.",
+        epilog=EPILOG,
+        formatter_class=_Help,
     )
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="command", required=True, parser_class=_Parser)
@@ -114,9 +131,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    _pipeline(evaluate, weights="the loader's own")
-    _landscape(evaluate)
-    _output(evaluate)
+    options.pipeline(evaluate, weights="the loader's own")
+    options.landscape(evaluate)
+    options.hessian(evaluate)
+    options.output(evaluate)
     for name in (
         "-e/--epochs",
         "-lr",
@@ -124,6 +142,18 @@ def parser() -> argparse.ArgumentParser:
         "-ld/--log_dir",
     ):  # the original's eval takes them, too
         evaluate.add_argument(*name.split("/"), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+    esd = commands.add_parser(
+        "esd",
+        help="analyse the Hessian at random and at trained weights",
+        description="Analyses the Hessian of the loss at random and at trained weights, and compares the two.",
+        epilog=ESD_EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    options.pipeline(esd, weights="the loader's own")
+    options.spectrum(esd)
+    options.output(esd)
 
     train = commands.add_parser(
         "train",
@@ -133,161 +163,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
         allow_abbrev=False,
     )
-    _pipeline(train, weights="None")
-    _training(train)
-    _landscape(train)
-    _output(train, training=True)
+    options.pipeline(train, weights="None")
+    options.training(train)
+    options.landscape(train)
+    options.hessian(train)
+    options.output(train, training=True)
     return top
-
-
-def _pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
-    group = command.add_argument_group("model and data")
-    group.add_argument(
-        "--loader",
-        default="lenet",
-        metavar="NAME|FILE",
-        help="lenet, mlp, resnet or template, or a Python file of your own",
-    )
-    group.add_argument(
-        "--data",
-        default=None,
-        metavar="PATH",
-        help="what the loader reads: for lenet and mlp 'mnist' (downloaded to ./data) or a folder with MNIST "
-        "(default: the bundled digits), for resnet a folder of images",
-    )
-    group.add_argument(
-        "--weights",
-        default=None if weights != "None" else "None",
-        metavar="PATH",
-        help="weights to start from, 'None' for random ones, -1 for the loader's own"
-        + ("" if weights == "None" else f" (default: {weights})"),
-    )
-    group.add_argument(
-        "--classes", type=_whole(1), metavar="N", help="outputs of the model (default: the loader's own)"
-    )
-    group.add_argument("--batch_size", type=_whole(1), metavar="N", help=_batch_help(weights))
-    group.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="decides everything that is random"
-    )
-    group.add_argument(
-        "--device", default=None, help="where to compute: cpu, cuda, cuda:1, ... (default: cpu)"
-    )
-    group.add_argument("--cuda", action="store_true", help="the same as --device cuda")
-
-
-def _batch_help(weights: str) -> str:
-    if weights == "None":
-        return "samples in a training step (default: 64)"
-    return "samples that the loss is taken over (default: the loader's own batch)"
-
-
-def _training(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("training")
-    group.add_argument("-e", "--epochs", type=_whole(1), default=1, metavar="N", help="passes over the data")
-    group.add_argument("-lr", type=_positive, default=0.01, metavar="X", help="Adam's learning rate")
-    group.add_argument(
-        "--schedule",
-        type=_choice("constant", "cosine"),
-        default="constant",
-        help="constant, or cosine to let the learning rate fall to zero",
-    )
-    group.add_argument(
-        "--shift",
-        type=_whole(0),
-        default=0,
-        metavar="N",
-        help="move each training image by up to N pixels, anew in each epoch (lenet and mlp)",
-    )
-    group.add_argument(
-        "-vr",
-        "--viz_rate",
-        type=_whole(0),
-        default=1,
-        metavar="N",
-        help="draw every N epochs; 0 draws nothing",
-    )
-
-
-def _landscape(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("landscape")
-    group.add_argument(
-        "-ax",
-        "--axes",
-        type=_choice("random", "adam", "hessian"),
-        default="random",
-        help="directions: random, adam (moments of the optimizer; train only) or hessian (top eigenvectors)",
-    )
-    group.add_argument(
-        "-nm",
-        "--norm",
-        type=_choice("None", "weight", "layer", "model", "filter"),
-        default="None",
-        help="normalisation of the directions: None, weight, layer, model or filter (recommended)",
-    )
-    group.add_argument(
-        "-od", "--order", type=_choice("1", "2"), default="2", help="norm for the normalisation, L1 or L2"
-    )
-    group.add_argument(
-        "--dist", type=_positive, default=1.0, metavar="X", help="extent of the surface, in all"
-    )
-    group.add_argument("--steps", type=_whole(2), default=40, metavar="N", help="points along each axis")
-    group.add_argument(
-        "-np", "--num_plots", type=_whole(1), default=4, metavar="N", help="random planes in a figure"
-    )
-    group.add_argument(
-        "-npp", "--num_per_plot", type=_whole(1), default=2, metavar="N", help="how many of them side by side"
-    )
-    group.add_argument(
-        "-md",
-        "--mode",
-        type=_choice("add", "adameq"),
-        default="add",
-        help="add, or adameq: Adam's update rule (train with --axes adam only)",
-    )
-    group.add_argument(
-        "--all_modes",
-        action="store_true",
-        help="draw all kinds of landscape in one figure; overrides the number of plots, --norm, --order and --mode",
-    )
-    group.add_argument(
-        "--freeze",
-        type=_number_or_text,
-        metavar="N|PATTERN",
-        help="do not move parameters: from the Nth tensor on (7), before it (-7), or by name ('features.*')",
-    )
-    group.add_argument(
-        "--batchnorm",
-        type=_choice("eval", "batch", "recalibrate"),
-        default="eval",
-        help="statistics of BatchNorm: eval (stored), batch (of the data) or recalibrate (anew at each point)",
-    )
-    group.add_argument(
-        "-lc", "--losscap", type=_positive, metavar="X", help="draw losses above this as capped"
-    )
-    group.add_argument("--engine", default="auto", help="auto, loop, vmap: how the points are computed")
-
-    group = command.add_argument_group("Hessian")
-    group.add_argument("-he", "--hessian", action="store_true", help="also compute the spectral density")
-    group.add_argument("-hc", "--calc_crit", action="store_true", help="also compute the Hessian criteria")
-    group.add_argument("--nkh", type=_positive, default=0.5, metavar="X", help="power in the criterion K_hn")
-
-
-def _output(command: argparse.ArgumentParser, *, training: bool = False) -> None:
-    group = command.add_argument_group("output")
-    group.add_argument("--name", default="default", help="a name for the run and its files")
-    group.add_argument("-vd", "--viz_dir", default="viz_results", metavar="DIR", help="folder for pictures")
-    group.add_argument(
-        "-rd", "--res_dir", default="analysis_results", metavar="DIR", help="folder for numbers"
-    )
-    if training:
-        group.add_argument(
-            "-ld",
-            "--log_dir",
-            default="train_logs",
-            metavar="DIR",
-            help="folder for the log (JSON lines) and weights",
-        )
-    group.add_argument("--traceback", action="store_true", help="show where an error comes from")
 
 
 class _Version(argparse.Action):
@@ -296,55 +177,6 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         print(f"lla_func {metadata.version('lla-func')}")
         parser.exit()
-
-
-def _choice(*allowed: str) -> Callable[[str], str]:
-    """An argument type: one of some words."""
-
-    def parse(text: str) -> str:
-        if text not in allowed:
-            from difflib import get_close_matches
-
-            near = get_close_matches(text, allowed, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(allowed)}{hint}")
-        return text
-
-    return parse
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least ``least``."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is too small; the least is {least}")
-        return number
-
-    return parse
-
-
-def _positive(text: str) -> float:
-    """An argument type: a finite number greater than zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number greater than 0")
-    return number
-
-
-def _number_or_text(text: str) -> int | str:
-    """An argument type: a whole number where the text is one."""
-    try:
-        return int(text)
-    except ValueError:
-        return text
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,10 +1,10 @@
-"""What `lla eval` and `lla train` do: a loader's model, data and loss, handed to viz_lla and to training."""
+"""What the `lla` command does: a loader's model, data and loss, handed to viz_lla, to viz_esd and to training."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,11 +14,12 @@ from torch import nn
 from bridges import loaders, training, weights
 from bridges.batches import available
 from bridges.rng import Stream, everything
-from lla_func import viz_lla
+from lla_func import SpectrumResult, layerwise, viz_esd, viz_lla
+from lla_func.layerwise import table
 from lla_func.objective import samples
 from lla_func.store import file_name, writable_directory
 
-__all__ = ["evaluate", "train"]
+__all__ = ["analyse", "evaluate", "train"]
 
 TRAINING_BATCH = 64
 
@@ -38,6 +39,84 @@ def evaluate(arguments: Namespace) -> None:
         arguments, f"eval_{arguments.name}", model, loader.CustomLoss(inputs, target, device), device
     )
     print(f"loss at the centre: {result.center_loss:.6g}")
+
+
+def analyse(arguments: Namespace) -> None:
+    """Analyses the Hessian at random and at trained weights, and prints the comparison."""
+    file_name("--name", arguments.name)
+    device, loader = _device(arguments), loaders.find(arguments.loader)
+    inputs, target = _first_batch(loader, arguments, batch_size=arguments.batch_size)
+    trained = Namespace(**vars(arguments))
+    random = Namespace(**{**vars(arguments), "weights": "None"})
+    results: dict[str, SpectrumResult] = {}
+    for stage, chosen in (("init", random), ("pretrained", trained)):
+        if stage == "pretrained" and arguments.weights == "None":
+            continue
+        model = _model(loader, chosen, device)
+        metric = loader.CustomLoss(inputs, target, device)
+        if not results:
+            print(f"{_described(model)}, {samples((inputs, target))} samples, {device}")
+        results[stage] = viz_esd(
+            model,
+            metric,
+            eigs=True,
+            top_n=arguments.top_n,
+            eigs_n_iter=arguments.eigs_n_iter,
+            eigs_tol=arguments.eigs_tol,
+            trace=True,
+            trace_n_iter=arguments.trace_n_iter,
+            trace_tol=arguments.trace_tol,
+            esd_n_iter=arguments.esd_n_iter,
+            n_v=arguments.n_v,
+            max_v=arguments.max_v,
+            exp_name=f"esd_{stage}_{arguments.name}",
+            viz_dir=arguments.viz_dir,
+            res_dir=arguments.res_dir,
+            calc_crit=True,
+            n_kh=arguments.nkh,
+            seed=arguments.seed,
+            curvature=arguments.curvature,
+            parameters=arguments.parameters,
+            batchnorm=arguments.batchnorm,
+        )
+    print(_comparison(results))
+    for result in results.values():
+        for path in result.paths.values():
+            print(f"wrote {path}")
+    if arguments.layers:
+        objective = metric.objective(model, batchnorm=arguments.batchnorm)
+        print(table(layerwise(objective, seed=arguments.seed)))
+
+
+def _comparison(results: Mapping[str, SpectrumResult]) -> str:
+    """The spectra side by side, one column each."""
+    rows: dict[str, list[str]] = {}
+    for result in results.values():
+        pairs, trace, criteria = result.analysis.eigenpairs, result.analysis.trace, result.analysis.criteria
+        assert pairs is not None
+        assert trace is not None
+        assert criteria is not None
+        cells = {
+            f"eigenvalue {i}": f"{value:.5g} ({residual:.0e})"
+            for i, (value, residual) in enumerate(
+                zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True), start=1
+            )
+        }
+        cells |= {
+            "trace": f"{trace.value:.5g} ({trace.standard_error:.0e})",
+            "r_e": f"{criteria.r_e.value:.5g}",
+            f"K_h{criteria.n:g}": f"{criteria.k_hn.value:.5g}",
+            f"K_h{criteria.n:g}, weights outside": f"{criteria.k_hn_limit.value:.5g}",
+            "C_t": f"{criteria.c_t:.5g}",
+            "spectrum": criteria.spectrum,
+            "products": str(result.products),
+            "seconds": f"{result.seconds:.1f}",
+        }
+        for label, cell in cells.items():
+            rows.setdefault(label, []).append(cell)
+    heads = {"init": "random weights", "pretrained": "trained weights"}
+    lines = [["", *(heads[stage] for stage in results)], *([label, *cells] for label, cells in rows.items())]
+    return "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
 
 
 def train(arguments: Namespace) -> None:
