@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -50,6 +50,22 @@ class Options(NamedTuple):
     dim: int
     b_sqrt: bool
     adam_lr: float | None
+
+
+class Axes(NamedTuple):
+    """Directions as they come, before any scaling.
+
+    Attributes:
+        name: what they are, for titles.
+        directions: [K, P].
+        labels: one for each, or none.
+        random: whether any other directions as random as these would do as well.
+    """
+
+    name: str
+    directions: Tensor
+    labels: tuple[str, ...] = ()
+    random: bool = False
 
 
 class Panel(NamedTuple):
@@ -108,6 +124,7 @@ def panels(
     generator: torch.Generator,
     moments: Moments | None = None,
     eigenvectors: Tensor | None = None,
+    eigenvalues: Sequence[float] = (),
 ) -> Iterator[Panel]:
     """The panels that a call of ``viz_lla`` asks for, one after another.
 
@@ -121,39 +138,51 @@ def panels(
         generator: the source of random directions.
         moments: needed for ``axes="adam"``.
         eigenvectors: [2, P], needed for ``axes="hessian"``.
+        eigenvalues: theirs, for the labels of the axes.
     """
-    if every_mode:
-        yield from _all_modes(objective, generator, options, moments=moments, eigenvectors=eigenvectors)
+    fixed: Axes | None = None
+    if eigenvectors is not None:
+        labels = tuple(f"eigenvector of {value:.3g}" for value in eigenvalues)
+        fixed = Axes("hessian", eigenvectors, labels)
+    elif moments is not None:
+        fixed = Axes("adam", torch.stack([moments.first, moments.second]), ("first moment", "second moment"))
     elif isinstance(axes, Tensor):
-        yield _given_plane(objective, axes, options, "given axes")
-    elif eigenvectors is not None:
-        yield _given_plane(objective, eigenvectors, options, "hessian axes")
+        fixed = Axes("given", axes)
+
+    if every_mode:
+        yield from _all_modes(objective, generator, options, fixed, moments)
+    elif fixed is None:
+        for number in range(1, count + 1):
+            title = f"random plane {number}" if count > 1 else "random axes"
+            yield _plane(objective, _draw(objective, generator, options), options, title)
     elif moments is not None and mode == "adameq":
         yield _adam_update(objective, moments, options, "Adam update")
-    elif moments is not None:
-        yield _given_plane(objective, _moment_axes(moments), options, "adam axes")
     else:
-        yield from _random_planes(objective, generator, options, count)
+        yield _plane(objective, fixed, options, f"{fixed.name} axes")
 
 
-def _random_planes(
-    objective: Objective, generator: torch.Generator, options: Options, count: int
+def _all_modes(
+    objective: Objective,
+    generator: torch.Generator,
+    options: Options,
+    fixed: Axes | None,
+    moments: Moments | None,
 ) -> Iterator[Panel]:
-    """Planes (or lines, ``dim=1``) along random directions, drawn one after another."""
-    for number in range(1, count + 1):
-        raw = _draw(objective, generator, options)
-        yield _plane(
-            objective, raw, options, f"random plane {number}" if count > 1 else "random axes", drawn=True
-        )
+    """The original's ``viz_dev``: the same directions under several normalisations.
 
-
-def _given_plane(objective: Objective, raw: Tensor, options: Options, title: str) -> Panel:
-    """The plane (the line along the first, ``dim=1``) of given directions, scaled and frozen like any other."""
-    if raw.ndim != 2 or len(raw) < options.dim or raw.shape[1] != len(objective.theta):
-        raise ValueError(
-            f"axes has shape {list(raw.shape)}; pass directions [{options.dim}, {len(objective.theta)}]"
-        )
-    return _plane(objective, raw[: options.dim].to(objective.theta), options, title)
+    Always the random axes, then the fixed ones if there are any, and with ``moments`` Adam's update rule. The random
+    directions are drawn once, so that their panels differ in normalisation only.
+    """
+    for axes in (_draw(objective, generator, options), fixed):
+        if axes is None:
+            continue
+        for normalization, order in ((None, 2), ("weight", 2), ("filter", 1), ("filter", 2)):
+            variant = options._replace(normalization=normalization, order=order)
+            yield _plane(objective, axes, variant, f"{axes.name} axes, {_describe(variant)}")
+    if moments is not None:
+        for normalization in (None, "filter"):
+            variant = options._replace(normalization=normalization, order=2)
+            yield _adam_update(objective, moments, variant, f"Adam update, {_describe(variant)}")
 
 
 def _adam_update(objective: Objective, moments: Moments, options: Options, title: str) -> Panel:
@@ -171,63 +200,31 @@ def _adam_update(objective: Objective, moments: Moments, options: Options, title
     return Panel(title, charts.adameq(objective.theta, step, b_sqrt=options.b_sqrt), charts.mesh(a, b))
 
 
-def _all_modes(
-    objective: Objective,
-    generator: torch.Generator,
-    options: Options,
-    *,
-    moments: Moments | None = None,
-    eigenvectors: Tensor | None = None,
-) -> Iterator[Panel]:
-    """The original's ``viz_dev``: the same directions under several normalisations.
-
-    Always the random axes; with ``eigenvectors`` [2, P] those of the Hessian too; with ``moments`` those of Adam and
-    its update rule. The random directions are drawn once, so that their panels differ in normalisation only.
-    """
-    axes = [("random", _draw(objective, generator, options), True)]
-    if eigenvectors is not None:
-        axes.append(("hessian", eigenvectors, False))
-    if moments is not None:
-        axes.append(("adam", _moment_axes(moments), False))
-    for name, raw, drawn in axes:
-        for normalization, order in ((None, 2), ("weight", 2), ("filter", 1), ("filter", 2)):
-            variant = options._replace(normalization=normalization, order=order)
-            yield _plane(
-                objective,
-                raw[: options.dim].to(objective.theta),
-                variant,
-                f"{name} axes, {_describe(variant)}",
-                drawn=drawn,
-            )
-    if moments is not None:
-        for normalization in (None, "filter"):
-            variant = options._replace(normalization=normalization, order=2)
-            yield _adam_update(objective, moments, variant, f"Adam update, {_describe(variant)}")
-
-
-def _moment_axes(moments: Moments) -> Tensor:
-    return torch.stack([moments.first, moments.second])
-
-
-def _draw(objective: Objective, generator: torch.Generator, options: Options) -> Tensor:
-    return directions.random(
+def _draw(objective: Objective, generator: torch.Generator, options: Options) -> Axes:
+    drawn = directions.random(
         objective.layout,
         options.dim,
         generator=generator,
         distribution=options.distribution,
         dtype=objective.theta.dtype,
     )
+    return Axes("random", drawn, random=True)
 
 
-def _plane(objective: Objective, raw: Tensor, options: Options, title: str, *, drawn: bool = False) -> Panel:
-    basis = _scale(objective, raw, options)
-    if drawn and options.normalization == "weight":
+def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Panel:
+    """The plane of two directions, or the line along the first (``dim=1``), scaled and frozen as asked for."""
+    raw, dim = axes.directions, options.dim
+    if raw.ndim != 2 or len(raw) < dim or raw.shape[1] != len(objective.theta):
+        raise ValueError(f"axes has shape {list(raw.shape)}; pass directions [{dim}, {len(objective.theta)}]")
+    basis = _scale(objective, raw[:dim].to(objective.theta), options)
+    if axes.random and options.normalization == "weight":
         # Scaling element by element tilts the axes. Orthogonalising afterwards gives the scaled form of another
         # random direction, so nothing is lost.
         basis = directions.orthogonalize(basis, objective.layout)
     axis = options.dist * torch.linspace(-0.5, 0.5, options.steps, dtype=torch.float64)
-    chart = charts.span(objective.theta, *basis, kind="line" if len(basis) == 1 else "plane")
-    return Panel(title, chart, charts.mesh(*[axis] * len(basis)))
+    labels = axes.labels[:dim] or None
+    chart = charts.span(objective.theta, *basis, kind="line" if dim == 1 else "plane", labels=labels)
+    return Panel(title, chart, charts.mesh(*[axis] * dim))
 
 
 def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:

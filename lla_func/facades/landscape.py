@@ -241,6 +241,7 @@ def viz_lla(
         generator=torch.Generator().manual_seed(seed),
         moments=metric.moments(model, optimizer) if _is(axes, "adam") else None,
         eigenvectors=None if pairs is None else pairs.vectors,
+        eigenvalues=() if pairs is None else pairs.values.tolist(),
     ):
         landscape = evaluate(
             objective,
