@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Chart", "adameq", "line", "mesh", "plane", "point", "span", "summary", "volume"]
+__all__ = ["Chart", "adameq", "line", "mesh", "mesh_axes", "plane", "point", "span", "summary", "volume"]
 
 
 class Chart(NamedTuple):
@@ -145,6 +145,21 @@ def mesh(*axes: Tensor) -> Tensor:
     """
     grids = torch.meshgrid(*(axis.to("cpu", torch.float64) for axis in axes), indexing="ij")
     return torch.stack([grid.reshape(-1) for grid in grids], dim=1)
+
+
+def mesh_axes(coords: Tensor) -> tuple[Tensor, ...]:
+    """The C sorted axes whose :func:`mesh` the coordinates [N, C] are.
+
+    Raises:
+        ValueError: they are not a full mesh in the order of :func:`mesh`.
+    """
+    columns = tuple(torch.unique(column) for column in coords.T)
+    sizes = [len(column) for column in columns]
+    if torch.Size(sizes).numel() == len(coords) and torch.equal(mesh(*columns), coords):
+        return columns
+    raise ValueError(
+        f"coords [{len(coords)}, {len(columns)}] is not a mesh of {sizes} values; use chart.mesh"
+    )
 
 
 def summary(chart: Chart) -> dict[str, Any]:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import time
-import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from lla_func.chart import Chart, mesh, summary
+from lla_func.chart import Chart, mesh_axes, summary
+from lla_func.chebyshev import sample
 from lla_func.engines import ENGINES
-from lla_func.engines.census import choose
-from lla_func.engines.check import compare
-from lla_func.engines.trace import TraceError
-from lla_func.errors import one_of, positive_int
+from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
+from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.objective import Objective, check
-from lla_func.plan import Plan, halved
 from lla_func.precision import full_precision
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "evaluate", "surface"]
-
-
-class EngineFallbackWarning(RuntimeWarning):
-    """An engine could not evaluate the objective and another one took over; the losses are right all the same."""
 
 
 class Landscape(NamedTuple):
@@ -57,6 +50,9 @@ def evaluate(
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
     memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+    log_tol: bool = False,
     progress: bool = False,
 ) -> Landscape:
     """Evaluates the risk at points of a chart, exactly.
@@ -75,6 +71,12 @@ def evaluate(
         samples_per_tile: how many samples are computed together, where batches may be cut.
         memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
             hoisted engine estimates its need from it before it allocates.
+        sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until a polynomial
+            through them is within ``tol``, and interpolates; coords have to be a mesh. A surface that isn't smooth
+            enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``
+            (:class:`lla_func.chebyshev.Sampling`).
+        tol: the error that ``"chebyshev"`` may leave, as a part of the surface's range.
+        log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         progress: whether to show a progress bar.
 
     Returns:
@@ -105,44 +107,38 @@ def evaluate(
     }
     options = {name: None if value is None else positive_int(name, value) for name, value in given.items()}
 
+    one_of("sampling", sampling, ("grid", "chebyshev"))
+    if sampling == "chebyshev":
+        if tol is None:
+            raise ValueError(
+                "sampling='chebyshev' needs tol, the error allowed as a part of the surface's range"
+            )
+        finite_number("tol", tol, above=0)
+        mesh_axes(coords)
+
     start = time.perf_counter()
-    coefficients = chart.coefficients(coords).to(chart.basis)
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
-    fallback, checked = None, None
-    losses: list[Tensor] = []
     with bar, torch.no_grad(), full_precision():
-        chosen = engine if engine != "auto" else choose(objective, chart, len(coords))
-        plan = Plan(chosen)
-        while (done := sum(map(len, losses))) < len(coords):
-            try:
-                run, plan = ENGINES[chosen](objective, chart, **options)
-                for rows in coefficients[done:].split(plan.chunk):
-                    values = run(rows)
-                    if chosen != "loop" and checked is None:
-                        checked = compare(objective, chart, rows, values)
-                    losses.append(values)
-                    bar.update(len(rows))
-            except Exception as error:
-                smaller = halved(plan) if _out_of_memory(error) else None
-                if smaller is not None:
-                    options |= smaller
-                elif chosen != "loop":
-                    fallback = f"engine {chosen!r} cannot evaluate this objective ({_first_line(error)})"
-                    if engine != "auto" or not isinstance(error, TraceError):
-                        warnings.warn(f"{fallback}; the loop takes over", EngineFallbackWarning, stacklevel=2)
-                    chosen = "loop"
-                else:
-                    raise
-    values = torch.cat(losses)
+        losses_at = Evaluator(
+            objective, chart, engine=engine, count=len(coords), options=options, advance=bar.update
+        )
+        if sampling == "grid":
+            values, sampled = losses_at(coords), None
+        else:
+            result = sample(losses_at, mesh_axes(coords), tol=float(tol), log=log_tol)  # type: ignore[arg-type]
+            values = result.losses
+            sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
+            del sampled["losses"]
     diagnostics = {
-        "engine": chosen,
-        "points_per_pass": plan.points_per_pass,
-        "plan": plan._asdict(),
-        "check": checked,
+        "engine": losses_at.engine,
+        "points_per_pass": losses_at.plan.points_per_pass,
+        "plan": losses_at.plan._asdict(),
+        "check": losses_at.check,
+        "sampling": sampled,
         "seconds": (seconds := time.perf_counter() - start),
-        "points_per_second": len(values) / seconds,
+        "points_per_second": losses_at.evaluations / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
-        "fallback": fallback,
+        "fallback": losses_at.fallback,
         **objective.notes,
     }
     return Landscape(coords, values, summary(chart), diagnostics)
@@ -154,13 +150,7 @@ def axes(landscape: Landscape) -> tuple[Tensor, ...]:
     Raises:
         ValueError: the coordinates are not a full mesh.
     """
-    columns = tuple(torch.unique(column) for column in landscape.coords.T)
-    sizes = [len(column) for column in columns]
-    if torch.Size(sizes).numel() == len(landscape.coords) and torch.equal(mesh(*columns), landscape.coords):
-        return columns
-    raise ValueError(
-        f"coords [{len(landscape.coords)}, {len(columns)}] is not a mesh of {sizes} values; use chart.mesh"
-    )
+    return mesh_axes(landscape.coords)
 
 
 def surface(landscape: Landscape) -> Tensor:
@@ -177,12 +167,3 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     if not torch.isfinite(coords).all():
         raise ValueError("coords has NaN or infinite values")
     return coords
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on an accelerator or on the CPU."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
