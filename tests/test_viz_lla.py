@@ -194,6 +194,18 @@ def test_adameq_at_one_one_is_adams_next_step_without_gradient(run, model, metri
     assert landscape.chart["center"] == [0, 1]
 
 
+def test_fixed_directions_are_saved_so_that_the_run_can_be_repeated(run, model, metric):
+    given = torch.randn(2, 39, generator=torch.Generator().manual_seed(5))
+    first = run(axes=given, to_save=True)
+    assert json.loads(first.paths["settings"].read_text())["axes"] == "given"
+    saved = torch.as_tensor(store.load_arrays(first.paths["directions"])["directions"])
+    assert torch.equal(saved, given)
+    assert torch.equal(run(axes=saved).landscapes[0].losses, first.landscapes[0].losses)
+    adam = run(axes="adam", optimizer=trained(model, metric), mode="adameq")
+    assert adam.directions.shape == (2, 39)
+    assert run(num_plots=1).directions is None
+
+
 def test_a_line_is_drawn_as_a_profile(run):
     result = run(dim=1, num_plots=2, to_save=True)
     assert result.landscapes[0].coords.shape == (4, 1)

@@ -55,6 +55,7 @@ class LandscapeResult:
         center_loss: the loss at the trained point.
         nonfinite: how many losses are NaN or infinite, over all panels.
         seed: the seed of the random directions.
+        directions: the fixed ones before scaling, [2, P] (given, eigenvectors or moments); None for random ones.
         settings: all that is needed to repeat the run, as saved in JSON.
         seconds: how long the evaluation took.
         paths: the files written, by what they hold; empty with ``to_save=False``.
@@ -67,6 +68,7 @@ class LandscapeResult:
     center_loss: float
     nonfinite: int
     seed: int
+    directions: Tensor | None
     settings: Mapping[str, Any]
     seconds: float
     paths: Mapping[str, Path]
@@ -214,6 +216,10 @@ def viz_lla(
     name = store.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
 
     objective = objective_of(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
+    settings |= {"seed": seed, "axes": axes if isinstance(axes, str) else "given", **provenance(objective)}
+    landscapes: list[Landscape] = []
+    titles: list[str] = []
+    paths: dict[str, Path] = {}
     start = time.perf_counter()
     center = float(risk(objective))
     analysis = None
@@ -227,10 +233,11 @@ def viz_lla(
             n_kh=n_kh,
             seed=seed,
         )
+        if folders is not None:
+            paths |= save_spectrum(analysis, cur_name, folders[1], settings=settings)
     pairs = None if analysis is None else analysis.eigenpairs
-    landscapes: list[Landscape] = []
-    titles: list[str] = []
-    paths: dict[str, Path] = {}
+    moments = metric.moments(model, optimizer) if _is(axes, "adam") else None
+    fixed = _fixed_directions(axes, pairs, moments)
     for panel in modes.panels(
         objective,
         options,
@@ -239,7 +246,7 @@ def viz_lla(
         every_mode=viz_dev,
         count=count,
         generator=torch.Generator().manual_seed(seed),
-        moments=metric.moments(model, optimizer) if _is(axes, "adam") else None,
+        moments=moments,
         eigenvectors=None if pairs is None else pairs.vectors,
         eigenvalues=() if pairs is None else pairs.values.tolist(),
     ):
@@ -255,13 +262,13 @@ def viz_lla(
         titles.append(panel.title)
         if folders is not None:  # after every panel, so that an interruption loses only the panel in work
             paths["losses"] = store.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
-    settings |= {"seed": seed, **provenance(objective)}
     result = LandscapeResult(
         landscapes=tuple(landscapes),
         titles=tuple(titles),
         center_loss=center,
         nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
         seed=seed,
+        directions=fixed,
         settings=settings,
         seconds=time.perf_counter() - start,
         paths=paths,
@@ -269,12 +276,12 @@ def viz_lla(
         curvature=None if pairs is None else _curvature(objective, center, pairs),
     )
     if folders is not None:
+        if fixed is not None:
+            paths["directions"] = store.save_arrays(folders[1] / f"{name}_directions.npz", directions=fixed)
         record = {**settings, "center_loss": center}
         if result.curvature is not None:
             record["curvature"] = result.curvature._asdict()
         paths["settings"] = store.save_json(folders[1] / f"{name}.json", record)
-        if analysis is not None:
-            paths |= save_spectrum(analysis, cur_name, folders[1], settings=settings)
     if analysis is not None and eval_hessian and (to_save or to_viz):
         paths |= draw_spectrum(analysis, cur_name, None if folders is None else folders[0], show=to_viz)
     if to_save or to_viz:
@@ -292,6 +299,17 @@ def viz_lla(
 
 def _is(axes: str | Tensor, kind: str) -> bool:
     return isinstance(axes, str) and axes == kind
+
+
+def _fixed_directions(
+    axes: str | Tensor, pairs: Eigenpairs | None, moments: modes.Moments | None
+) -> Tensor | None:
+    """The directions that are not drawn from the seed, before scaling."""
+    if moments is not None:
+        return torch.stack([moments.first, moments.second])
+    if pairs is not None:
+        return pairs.vectors
+    return axes if isinstance(axes, Tensor) else None
 
 
 def _check_axes(axes: str | Tensor, mode: str, optimizer: Any) -> None:
