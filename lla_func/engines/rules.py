@@ -37,7 +37,6 @@ VIEWS = frozenset(
         aten.unsqueeze.default,
         aten.squeeze.dim,
         aten.squeeze.default,
-        aten.detach.default,
         aten.alias.default,
     }
 )
@@ -65,9 +64,7 @@ _LINEAR = VIEWS | {
     aten.avg_pool2d.default,
     aten._adaptive_avg_pool2d.default,
     aten.upsample_nearest2d.default,
-    aten.upsample_nearest2d.vec,
     aten.upsample_bilinear2d.default,
-    aten.upsample_bilinear2d.vec,
 }
 
 RULES: Mapping[Callable[..., Any], str] = {

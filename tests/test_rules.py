@@ -1,0 +1,330 @@
+"""Each rule and each rewrite: right, and needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from lla_func.engines import rewrite, rules, split
+from lla_func.engines.matmuls import fuse_attention, share_matrix
+from lla_func.engines.rules import RULES, classify
+from lla_func.engines.split import hoist
+from lla_func.engines.trace import tensors, trace
+
+aten = torch.ops.aten
+P = 24
+X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+MASK = X[0] > 0
+INDEX = torch.tensor([[0, 2, 1, 1], [1, 1, 0, 2]])
+
+
+def images(theta: Tensor) -> Tensor:
+    return theta.view(1, 2, 3, 4)
+
+
+AFFINE: dict[Callable, Callable[[Tensor, Tensor], Tensor]] = {
+    aten.view.default: lambda t, x: t.view(4, 6),
+    aten.reshape.default: lambda t, x: t.view(4, 6),  # what rewrites make of a view
+    aten.slice.Tensor: lambda t, x: t[2:9:2],
+    aten.select.int: lambda t, x: t.view(4, 6)[1],
+    aten.t.default: lambda t, x: t.view(4, 6).t(),
+    aten.transpose.int: lambda t, x: t.view(2, 3, 4).transpose(0, 2),
+    aten.permute.default: lambda t, x: t.view(2, 3, 4).permute(2, 0, 1),
+    aten.expand.default: lambda t, x: t.expand(3, P),
+    aten.unsqueeze.default: lambda t, x: t.unsqueeze(0),
+    aten.squeeze.dim: lambda t, x: t.view(P, 1).squeeze(1),
+    aten.squeeze.default: lambda t, x: t.view(P, 1).squeeze(),
+    aten.alias.default: lambda t, x: aten.alias.default(t),
+    aten._unsafe_view.default: lambda t, x: aten._unsafe_view.default(t, [4, 6]),
+    aten.clone.default: lambda t, x: t.clone(),
+    aten._to_copy.default: lambda t, x: aten._to_copy.default(t, dtype=torch.float32),
+    aten.neg.default: lambda t, x: -t,
+    aten.sum.default: lambda t, x: t.sum(),
+    aten.sum.dim_IntList: lambda t, x: t.view(4, 6).sum(1),
+    aten.mean.default: lambda t, x: t.mean(),
+    aten.mean.dim: lambda t, x: t.view(4, 6).mean(0),
+    aten.cumsum.default: lambda t, x: t.cumsum(0),
+    aten.flip.default: lambda t, x: t.flip(0),
+    aten.roll.default: lambda t, x: t.roll(2),
+    aten.repeat.default: lambda t, x: t.repeat(2),
+    aten.tril.default: lambda t, x: t.view(4, 6).tril(),
+    aten.triu.default: lambda t, x: t.view(4, 6).triu(),
+    aten.index.Tensor: lambda t, x: t.view(4, 6)[:, INDEX[0]],
+    aten.index_select.default: lambda t, x: t.view(4, 6).index_select(1, INDEX[0]),
+    aten.gather.default: lambda t, x: t.view(4, 6).gather(0, INDEX),
+    aten.embedding.default: lambda t, x: functional.embedding(INDEX, t.view(4, 6)),
+    aten.avg_pool2d.default: lambda t, x: functional.avg_pool2d(images(t), 2, 1),
+    aten._adaptive_avg_pool2d.default: lambda t, x: functional.adaptive_avg_pool2d(images(t), 2),
+    aten.upsample_nearest2d.default: lambda t, x: aten.upsample_nearest2d.default(images(t), [6, 8]),
+    aten.upsample_bilinear2d.default: lambda t, x: aten.upsample_bilinear2d.default(images(t), [6, 8], False),
+    aten.constant_pad_nd.default: lambda t, x: functional.pad(images(t), (1, 0, 2, 1), value=3.0),
+    aten.add.Tensor: lambda t, x: x + 2 * t.view(2, 3, 4),
+    aten.add.Scalar: lambda t, x: aten.add.Scalar(t, 3.0),
+    aten.sub.Tensor: lambda t, x: torch.sub(x, t.view(2, 3, 4), alpha=3),
+    aten.sub.Scalar: lambda t, x: aten.sub.Scalar(t, 3.0),
+    aten.rsub.Scalar: lambda t, x: aten.rsub.Scalar(t, 3.0, 2.0),
+    aten.where.self: lambda t, x: torch.where(MASK, x[1], t.view(2, 3, 4)[0]),
+    aten.masked_fill.Scalar: lambda t, x: t.view(2, 3, 4).masked_fill(MASK, 7.0),
+    aten.cat.default: lambda t, x: torch.cat([t.view(2, 3, 4), x, 3 * t.view(2, 3, 4)]),
+    aten.stack.default: lambda t, x: aten.stack.default([x, t.view(2, 3, 4)]),
+    aten.mul.Tensor: lambda t, x: x * t.view(2, 3, 4),
+    aten.mul.Scalar: lambda t, x: aten.mul.Scalar(t, 3.0),
+    aten.div.Tensor: lambda t, x: t.view(2, 3, 4) / x,
+    aten.div.Scalar: lambda t, x: aten.div.Scalar(t, 3.0),
+    aten.mm.default: lambda t, x: x[0] @ t.view(4, 6),
+    aten.bmm.default: lambda t, x: torch.bmm(x, t.view(2, 4, 3)),
+    aten.mv.default: lambda t, x: torch.mv(x.view(3, 8), t[:8]),
+    aten.dot.default: lambda t, x: torch.dot(x.view(P), t),
+    aten.addmm.default: lambda t, x: torch.addmm(t[:6], x[0], t.view(4, 6)),
+    aten.addmv.default: lambda t, x: torch.addmv(x[0, :, 0], x.view(3, 8), t[:8]),
+    aten.baddbmm.default: lambda t, x: torch.baddbmm(x, x[:, :, :3], t.view(2, 3, 4)),
+    aten.convolution.default: lambda t, x: functional.conv2d(
+        x.view(1, 2, 3, 4), t[:12].view(2, 2, 1, 3), t[:2]
+    ),
+}
+
+NOT_AFFINE = {
+    "a product of two varying values": lambda t, x: t * t,
+    "a matrix product of two varying values": lambda t, x: t.view(4, 6) @ t.view(6, 4),
+    "a convolution of two varying values": lambda t, x: functional.conv2d(images(t), t[:4].view(1, 2, 1, 2)),
+    "division by a varying value": lambda t, x: x.view(P) / t,
+    "a varying condition": lambda t, x: torch.where(t > 0, x.view(P), 1.0),
+    "relu": lambda t, x: t.relu(),
+    "softmax": lambda t, x: t.softmax(0),
+    "maximum": lambda t, x: torch.maximum(t, x.view(P)),
+    "conversion to integers": lambda t, x: aten._to_copy.default(t, dtype=torch.int64).double(),
+}
+
+
+def prepared(function: Callable[[Tensor, Tensor], Tensor]) -> split.Split:
+    theta = torch.ones(P, dtype=torch.float64)
+
+    def loss(theta: Tensor, batch: Tensor) -> Tensor:  # the sine keeps the value itself at the frontier
+        return function(theta, batch).sin()
+
+    return split.split(loss, theta, X)
+
+
+def frontier_is_exact(function: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Whether every combined value equals the function at a point away from the origin."""
+    generator = torch.Generator().manual_seed(0)
+    origin = torch.randn(P, generator=generator, dtype=torch.float64)
+    basis = torch.randn(2, P, generator=generator, dtype=torch.float64)
+    parts = prepared(function)
+    affine, constant = hoist(parts, origin, basis, X)
+    combined = [f0 + 0.7 * f1 - 1.3 * f2 for f0, f1, f2 in affine]
+    theta = origin + 0.7 * basis[0] - 1.3 * basis[1]
+    actual = parts.point(*parts.views(theta[parts.span]), *combined, *constant)
+    tol = 1e-6 if actual.dtype == torch.float32 else 1e-12
+    return torch.allclose(actual, function(theta, X).sin(), rtol=tol, atol=tol)
+
+
+def recorded(operation: Callable) -> fx.Graph:
+    graph = trace(AFFINE[operation], torch.ones(P, dtype=torch.float64), X).graph
+    if operation is aten.reshape.default:
+        rewrite.forget_strides(graph)
+    return graph
+
+
+def uses(graph: fx.Graph, operation: Callable) -> bool:
+    return any(node.target is operation for node in graph.nodes)
+
+
+def test_every_rule_has_a_case():
+    assert set(AFFINE) == set(RULES)
+
+
+@pytest.mark.parametrize("operation", AFFINE, ids=str)
+def test_the_rule_gives_the_exact_origin_and_directions(operation):
+    graph = recorded(operation)
+    assert uses(graph, operation)
+    assert set(classify(graph).values()) <= {"affine", "constant"}
+    assert frontier_is_exact(AFFINE[operation])
+
+
+@pytest.mark.parametrize("operation", AFFINE, ids=str)
+def test_without_its_rule_the_value_is_not_affine(operation, monkeypatch):
+    graph = recorded(operation)
+    monkeypatch.setattr(rules, "RULES", {op: rule for op, rule in RULES.items() if op is not operation})
+    assert "general" in classify(graph).values()
+
+
+@pytest.mark.parametrize("what", NOT_AFFINE)
+def test_what_is_not_affine_is_computed_at_each_point(what):
+    graph = trace(NOT_AFFINE[what], torch.ones(P, dtype=torch.float64), X).graph
+    assert "general" in classify(graph).values()
+    assert frontier_is_exact(NOT_AFFINE[what])
+
+
+def rewritten(function: Callable, theta: Tensor, batch: object, change: Callable) -> fx.GraphModule:
+    """The graph of a function after one rewrite, checked to have the same value."""
+    graph = trace(function, theta, batch)
+    expected = function(theta, batch)
+    change(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    torch.testing.assert_close(graph(theta, *tensors(batch)), expected, rtol=1e-12, atol=1e-12)
+    return graph
+
+
+PICTURES = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+WEIGHT = torch.randn(4 * 3 * 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("pooling", [(2, 2, 0), (3, 2, 1), (3, 3, 0), (2, 3, 0), ((2, 3), (1, 2), (1, 0))])
+def test_max_pooling_becomes_maximum_over_slices(pooling):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, pooling[0], pooling[1], pooling[2])
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert not uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+@pytest.mark.parametrize("options", [{"ceil_mode": True}, {"dilation": 2}])
+def test_max_pooling_with_ragged_windows_is_left_alone(options):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, 2, **options)
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+def test_pooled_indices_that_are_read_are_kept():
+    def function(theta, x):
+        values, indices = functional.max_pool2d(theta[0] * x, 2, return_indices=True)
+        return values * indices
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+def test_not_a_number_survives_pooling():
+    x = PICTURES.clone()
+    x[0, 0, 3, 3] = torch.nan
+    graph = trace(lambda t, x: functional.max_pool2d(t[0] * x, 2), WEIGHT, x)
+    expected = graph(WEIGHT, x)
+    rewrite.pool_by_maximum(graph.graph)
+    graph.recompile()
+    assert torch.equal(graph(WEIGHT, x).isnan(), expected.isnan())
+
+
+def test_relu_moves_behind_the_pooling_unless_it_is_read_elsewhere():
+    def alone(theta, x):
+        return functional.max_pool2d((theta[0] * x).relu(), 2)
+
+    def shared(theta, x):
+        h = (theta[0] * x).relu()
+        return functional.max_pool2d(h, 2).sum() + h.sum()
+
+    nodes = list(rewritten(alone, WEIGHT, PICTURES, rewrite.rectify_after_pooling).graph.nodes)
+    assert nodes[-2].target is aten.relu.default
+    nodes = list(rewritten(shared, WEIGHT, PICTURES, rewrite.rectify_after_pooling).graph.nodes)
+    order = [n.target for n in nodes]
+    assert order.index(aten.relu.default) < order.index(aten.max_pool2d_with_indices.default)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batchnorm_in_evaluation_becomes_scale_and_shift(affine):
+    norm = nn.BatchNorm2d(3, affine=affine).double().eval()
+    norm.running_mean.copy_(torch.tensor([0.1, -2.0, 3.0]))
+    norm.running_var.copy_(torch.tensor([0.5, 2.0, 3.0]))
+
+    def function(theta, x):
+        weights = {"weight": theta[:3], "bias": theta[3:6]} if affine else {}
+        return torch.func.functional_call(norm, weights, (theta[0] * x,))
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
+    assert uses(graph.graph, aten.addcmul.default)
+
+
+def test_batchnorm_by_batch_statistics_is_left_alone():
+    def function(theta, x):
+        return functional.batch_norm(theta[0] * x, None, None, training=True)
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
+    assert not uses(graph.graph, aten.addcmul.default)
+
+
+def test_scale_is_folded_into_a_convolution_that_can_not_be_hoisted():
+    running = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+
+    def function(theta, x):
+        h = functional.conv2d((theta[0] * x).relu(), theta.view(4, 3, 3, 3), theta[:4])
+        return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
+
+    folded = split.split(function, WEIGHT, PICTURES).graph
+    assert (
+        not uses(folded.graph, aten.addcmul.default)
+        or len(
+            folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0].all_input_nodes
+        )
+        == 3
+    )
+    convolution = folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0]
+    assert convolution.args[1].target is aten.mul.Tensor
+    torch.testing.assert_close(folded(WEIGHT, PICTURES), function(WEIGHT, PICTURES), rtol=1e-12, atol=0)
+
+
+def test_a_hoisted_convolution_keeps_its_own_weights():
+    running = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+
+    def function(theta, x):
+        h = functional.conv2d(x, theta.view(4, 3, 3, 3))
+        return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
+
+    parts = split.split(function, WEIGHT, PICTURES)
+    assert aten.convolution.default in {n.target for n in parts.affine}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("targets", [[0, 2, 1], [0, -100, 1], [-100, -100, -100]])
+def test_negative_log_likelihood_picks_entries(reduction, targets):
+    y = torch.tensor(targets)
+
+    def function(theta, batch):
+        logits = theta[:12].view(3, 4).log_softmax(1)
+        return functional.nll_loss(logits, batch, reduction=reduction).nan_to_num(5.0)
+
+    graph = rewritten(function, WEIGHT, y, rewrite.pick_log_probability)
+    assert not uses(graph.graph, aten.nll_loss_forward.default)
+
+
+def test_weighted_negative_log_likelihood_is_left_alone():
+    def function(theta, batch):
+        return functional.nll_loss(theta[:12].view(3, 4).log_softmax(1), batch, theta[:4].abs())
+
+    graph = rewritten(function, WEIGHT, torch.tensor([0, 1, 2]), rewrite.pick_log_probability)
+    assert uses(graph.graph, aten.nll_loss_forward.default)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_by_matrix_products_becomes_one_operation(masked):
+    mask = torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
+
+    def function(theta, x):
+        q, k, v = (scale * x for scale in theta[:3])
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return functional.scaled_dot_product_attention(q, k, v, mask if masked else None)
+
+    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    graph = rewritten(function, WEIGHT, x, fuse_attention)
+    assert uses(graph.graph, aten.scaled_dot_product_attention.default)
+    assert not uses(graph.graph, aten.bmm.default)
+
+
+def test_a_matrix_shared_by_a_batch_is_multiplied_once():
+    def function(theta, x):
+        return x.transpose(0, 1) @ theta.view(4, 27)
+
+    graph = rewritten(function, WEIGHT, X, share_matrix)
+    assert uses(graph.graph, aten.mm.default)
+    assert not uses(graph.graph, aten.bmm.default)
+
+
+def test_views_that_demand_a_layout_become_reshapes():
+    graph = rewritten(lambda t, x: x.view(-1) * t[0], WEIGHT, X, rewrite.forget_strides)
+    assert graph(WEIGHT, X.transpose(0, 1)).shape == (24,)
