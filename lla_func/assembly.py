@@ -25,19 +25,25 @@ def assemble(
 ) -> Operator:
     """The operator that sums products over all batches, each weighted by its share of the risk.
 
-    What the kernel keeps for each piece of data stays in memory if all of it fits into ``memory`` bytes; otherwise
-    nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
+    What a kernel keeps for each piece of data stays in memory if all of it fits into ``memory`` bytes; where no kernel
+    fits, nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
 
     Args:
         objective: where the data and the weights come from.
         build: makes the product with the loss on one piece of data.
         point: where it does so; gives the dimension, dtype and device of vectors.
         plan: how products are computed.
-        name: of the operator.
+        name: of the operator; the kernel is added to it.
         tile: the most samples in a piece, if the objective may be cut.
         memory: in bytes.
     """
-    kept, piece_bytes = _keep(objective, build, plan.kernel, name=name, tile=tile, memory=memory)
+    for used in plan.kernels:
+        kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory)
+        if kept is not None:
+            break
+    else:
+        used = plan.streaming
+    name = f"{name} ({used})"
     rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if plan.batched else 1
 
     def products() -> Iterator[tuple[int, Product]]:
@@ -49,13 +55,13 @@ def assemble(
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)
-        vectors = vectors.detach()
-        total, weights = torch.zeros_like(vectors), 0
         with differentiable(), explained(name):
+            vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
+            total, weights = torch.zeros_like(vectors), 0
             for weight, product in products():
                 total.add_(_applied(product, vectors, rows), alpha=weight)
                 weights += weight
-        return total / weights if objective.reduction == "mean" else total
+            return total / weights if objective.reduction == "mean" else total
 
     return Operator(matvec, len(point), point.dtype, point.device, name)
 

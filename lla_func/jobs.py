@@ -72,9 +72,13 @@ def prepare(
         raise ValueError(f"memory={memory!r} is negative; pass a number of bytes, 0 to keep nothing")
     point, theta = objective.theta.detach(), lambda x: x
     if parameters is not None:
-        chosen = objective.layout.matching(parameters)
-        name = f"{name} of {parameters if isinstance(parameters, str) else ', '.join(parameters)}"
-        point, theta = _restricted(objective, chosen)
+        patterns = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+        if not patterns:
+            raise ValueError(
+                "parameters is empty; pass at least one name pattern, or None for all parameters"
+            )
+        point, theta = _restricted(objective, objective.layout.matching(patterns))
+        name = f"{name} of {', '.join(patterns)}"
     _check_loss(objective, name)
     load_forward_mode()
     return Job(
@@ -144,13 +148,12 @@ def carry_out(
     """
     scale = abs(check_reproducible(objective, job.name)) if probe else 0.0
     if plan is None and job.kernel != "auto" and job.blocks != "auto":
-        plan = Plan(job.kernel, job.kernel, batched=job.blocks == "vmap")
+        plan = Plan((job.kernel,), job.kernel, batched=job.blocks == "vmap")
     if plan is None:
         kernels = tuple(KERNELS) if job.kernel == "auto" else (job.kernel,)
         with explained(job.name):
             plan = rehearse(objective, build, job.point, kernels, blocks=job.blocks)
-    name = f"{job.name} ({plan.kernel})"
-    operator = assemble(objective, build, job.point, plan, name=name, tile=job.tile, memory=job.memory)
+    operator = assemble(objective, build, job.point, plan, name=job.name, tile=job.tile, memory=job.memory)
     if probe:
         # Where products should vanish, rounding leaves some of the loss in them.
         floor = 10 * torch.finfo(job.point.dtype).eps * scale

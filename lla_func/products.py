@@ -232,5 +232,5 @@ def finite_difference(
 
         return product
 
-    plan = Plan("finite difference", "finite difference", batched=False)
+    plan = Plan(("finite difference",), "finite difference", batched=False)
     return carry_out(objective, build, job, plan=plan, probe=probe, tolerance=0.1)

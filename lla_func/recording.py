@@ -90,9 +90,9 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
 
     The Jacobian-vector product is computed once, in forward mode. Of all its operations only those that the tangent
     passes through are kept, with what they need of the forward pass as constants; a replay repeats nothing else. This
-    is ``torch.func.linearize`` (and JAX's) without the tracing of a graph: recording takes about as long as one
-    product instead of half a second, random numbers are drawn once, and memory is
-    free as soon as the result is dropped.
+    is ``torch.func.linearize`` (and JAX's) without the tracing of a graph: recording takes about as long as a
+    few products instead of half a second, random numbers are drawn once, and memory is free as soon as the result is
+    dropped.
 
     Args:
         function: maps a vector [P] to a tensor; any differentiable code with forward-mode rules.
@@ -109,14 +109,23 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
         >>> product(torch.tensor([1.0, 2.0]))
         tensor([1., 2.])
     """
-    tangent = torch.zeros_like(x)
+    tangent = torch.linspace(1, 2, len(x), dtype=x.dtype, device=x.device)
     with _Recorder(tangent) as recorder:
         # Functional form turns writes into buffers, such as those of gradients of views, into operations with results.
         result = functionalize(lambda t: jvp(function, (x,), (t,))[1])(tangent)
     final = recorder.slots.get(id(result))
-    if final is None:  # the derivative vanishes identically
-        return lambda v: torch.zeros_like(result)
-    return _replay(_needed(recorder.steps, final.number), final.number)
+    if final is None:  # nothing of the tangent gets through
+        product = _zero_like(result)
+    else:
+        product = _replay(_needed(recorder.steps, final.number), final.number)
+    # A tensor that was lost sight of would have become a constant, and the replay not linear.
+    if not torch.allclose(product(-2 * tangent), -2 * result, rtol=torch.finfo(x.dtype).eps ** 0.5, atol=0):
+        raise RuntimeError("what the derivative does to a tangent could not be recorded in full")
+    return product
+
+
+def _zero_like(result: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda v: torch.zeros_like(result)
 
 
 def _needed(steps: list[Step], final: int) -> list[Step]:

@@ -14,10 +14,12 @@ from torch.autograd.functional import jacobian as dense_jacobian
 from torch.nn import functional as F
 
 from lla_func import products
+from lla_func.assembly import assemble
 from lla_func.differentiable import differentiable, load_forward_mode
 from lla_func.kernels import KERNELS
 from lla_func.memory import Meter
 from lla_func.objective import from_loss, samples
+from lla_func.rehearsal import Plan
 
 load_forward_mode()
 QUICK = {"kernel": "vjp", "blocks": "rows"}  # no rehearsal
@@ -156,6 +158,29 @@ def test_streamed_batches_give_bit_for_bit_what_resident_ones_give(make):
     assert torch.equal(resident, streamed)
 
 
+def test_a_kernel_that_keeps_less_is_taken_where_the_fastest_does_not_fit():
+    made, sizes = network(sizes=(300,)), {}
+    for kernel in KERNELS:
+        with Meter() as meter:
+            operator = products.hessian(made, kernel=kernel, probe=False, blocks="rows")
+        sizes[kernel] = meter.kept()
+        assert operator.dim
+    assert 0 == sizes["recompute"] < sizes["vjp"] < sizes["linearize"]
+    plan = Plan(("linearize", "vjp"), "recompute", batched=False)
+    for memory, kernel in ((2**30, "linearize"), (sizes["vjp"] + 64, "vjp"), (0, "recompute")):
+        found = assemble(
+            made,
+            lambda kernel, batch: KERNELS[kernel].hessian(lambda t: made.loss(t, batch), made.theta),
+            made.theta,
+            plan,
+            name="matrix",
+            tile=1024,
+            memory=memory,
+        )
+        assert found.name == f"matrix ({kernel})"
+        assert off(matrix(found), dense(made)) < 1e-12
+
+
 def test_products_do_not_depend_on_how_often_they_were_taken():
     for kernel in KERNELS:
         operator = products.hessian(network(), kernel=kernel, blocks="rows")
@@ -194,6 +219,21 @@ def test_any_matrix_restricted_by_several_patterns_is_the_diagonal_block(make, f
     operator = make(made, parameters=["b1", "w2"], kernel=kernel)
     assert operator.name.endswith(f" of b1, w2 ({kernel})")
     assert off(matrix(operator), matrix(make(made, **QUICK))[inside][:, inside]) < 1e-12
+
+
+@pytest.mark.parametrize("make", [products.hessian, products.ggn, products.fisher])
+def test_parameters_that_the_loss_does_not_use_have_a_block_of_zeros(make):
+    made = from_loss(
+        lambda p, b: F.cross_entropy(b[0] @ p["used"], b[1]),
+        {"used": draw(4, 3), "unused": draw(2)},
+        [(draw(5, 4), labels(5, 3))],
+        separable=True,
+        outputs=lambda p, b: b[0] @ p["used"],
+        criterion=lambda o, b: F.cross_entropy(o, b[1]),
+    )
+    for kernel in KERNELS:
+        assert not matrix(make(made, parameters="unused", kernel=kernel)).any()
+        assert matrix(make(made, kernel=kernel))[:12, :12].any()
 
 
 def test_a_restricted_hessian_keeps_less_than_the_full_one():
@@ -461,9 +501,11 @@ def test_custom_functions_go_by_vjp_unless_they_are_differentiable_once_only():
     assert off(matrix(products.hessian(made)), 2 * torch.eye(3, dtype=torch.float64)) < 1e-15
     with pytest.raises(RuntimeError, match=r"custom autograd.Function.*setup_context.*kernel='vjp'"):
         products.hessian(made, kernel="linearize")
-    once = from_loss(lambda t, b: SquareOnce.apply(t).sum(), draw(3))
-    with pytest.raises(RuntimeError, match=r"custom autograd.Function.*once.*finite_difference"):
-        products.hessian(once, **QUICK)
+    once = from_loss(lambda t, b: SquareOnce.apply(t).sum() + t.square().sum(), draw(3))
+    once = once._replace(outputs=lambda t, b: SquareOnce.apply(t) + t, criterion=lambda o, b: o.sum())
+    for make in (products.hessian, products.ggn):
+        with pytest.raises(RuntimeError, match=r"custom autograd.Function.*once.*finite_difference"):
+            make(once, probe=False, **QUICK)
 
 
 # --- the probe -------------------------------------------------------------------------------------------------------
@@ -580,13 +622,17 @@ def test_memory_is_free_at_once_when_an_operator_is_dropped(kernel):
 
 
 def test_products_carry_no_graph_and_read_no_mode_of_the_caller():
-    operator = products.hessian(network(), **QUICK)
+    made = network()
+    operator = products.hessian(made, **QUICK)
     v = draw(operator.dim).requires_grad_()
     found = operator.matvec(v)
     assert not found.requires_grad
     with torch.no_grad():
         assert torch.equal(operator.matvec(v), found)
-        assert torch.equal(products.hessian(network(), **QUICK).matvec(v), found)
+        assert torch.equal(products.hessian(made, **QUICK).matvec(v), found)
+    with torch.inference_mode():
+        assert torch.equal(operator.matvec(draw(operator.dim)), found)
+        assert torch.equal(products.hessian(made, **QUICK).matvec(v), found)
     assert v.grad is None
 
 
@@ -602,6 +648,11 @@ BAD = {
     ),
     "blocks": (lambda: products.hessian(network(), blocks="row"), ValueError, "did you mean 'rows'"),
     "pattern": (lambda: products.hessian(network(), parameters="w3"), ValueError, "w3.*there are w1, b1"),
+    "no pattern": (
+        lambda: products.hessian(network(), parameters=[]),
+        ValueError,
+        "parameters is empty.*None for all",
+    ),
     "tile": (lambda: products.hessian(network(), tile=0), ValueError, "tile=0 is too small"),
     "tile type": (lambda: products.hessian(network(), tile=2.5), TypeError, "tile=2.5 is not a whole number"),
     "tile of a whole": (
