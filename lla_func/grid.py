@@ -62,7 +62,8 @@ def evaluate(
         chart: a surface through weight space.
         coords: coordinates, [N, C], finite.
         engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), ``"hoisted"`` (what all
-            points share is computed once, :mod:`lla_func.engines.hoisted`) or ``"auto"``: on an accelerator vmap, on
+            points share is computed once, :mod:`lla_func.engines.hoisted`), ``"compiled"`` (the same through
+            ``torch.compile``, for long jobs) or ``"auto"``: on an accelerator vmap, on
             the CPU hoisted if the job is large enough for it. The choice depends on the job alone, never on a clock,
             so that the same call gives the same bits. Every engine but the loop is checked against the loop on two
             points; one that can't run the objective, or fails the check, gives way to the loop with an

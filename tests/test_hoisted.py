@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from bridges.metrics import Loss
 from lla_func import chart
-from lla_func.engines import hoisted, loop, workers
+from lla_func.engines import compiled, hoisted, loop, workers
 from lla_func.engines.check import DisagreementError, compare
 from lla_func.engines.combine import Combination, combine_block
 from lla_func.engines.trace import TraceError, trace
@@ -279,3 +280,26 @@ def test_functional_embeddings_and_masks_hoist():
     table = torch.randn(7, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     objective = from_loss(loss, {"table": table}, [tokens], separable=True, reduction="sum")
     assert_equal_to_rounding(objective, plane_of(objective))
+
+
+def test_without_a_compiler_the_compiled_engine_is_the_hoisted_one(monkeypatch):
+    objective = cases.objective("mlp", torch.float32)
+    plane = plane_of(objective)
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    run, plan = compiled.prepare(objective, plane)
+    with torch.no_grad():
+        assert torch.equal(run(chart_coefficients(plane, COORDS)), both(objective, plane)[0])
+    assert plan.engine == "hoisted"
+
+
+@pytest.mark.skipif(compiled.compiler() is None, reason="there is no C++ compiler")
+def test_compiled_losses_equal_the_loop_to_rounding(monkeypatch):
+    objective = cases.objective("mlp", torch.float32)
+    plane = plane_of(objective)
+    monkeypatch.setattr(workers, "count", lambda device: 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        landscape = evaluate(objective, plane, COORDS, engine="compiled")
+    expected = evaluate(objective, plane, COORDS, engine="loop").losses
+    assert landscape.diagnostics["engine"] == "compiled"
+    torch.testing.assert_close(landscape.losses, expected, rtol=1e-5, atol=1e-7)

@@ -14,7 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from lla_func.chart import Chart
-from lla_func.engines import hoisted, loop, vmapped
+from lla_func.engines import compiled, hoisted, loop, vmapped
 from lla_func.objective import Objective
 from lla_func.plan import Plan
 
@@ -39,4 +39,9 @@ class Engine(Protocol):
         ...
 
 
-ENGINES: Mapping[str, Engine] = {"loop": loop.prepare, "vmap": vmapped.prepare, "hoisted": hoisted.prepare}
+ENGINES: Mapping[str, Engine] = {
+    "loop": loop.prepare,
+    "vmap": vmapped.prepare,
+    "hoisted": hoisted.prepare,
+    "compiled": compiled.prepare,
+}

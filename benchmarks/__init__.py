@@ -1,0 +1,1 @@
+"""Benchmarks: one claim a file, measured against peers from PyPI in the same run."""
