@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lla_func.chart import Chart
-from lla_func.objective import Objective, loss_at, samples
+from lla_func.objective import Objective, loss_at, samples, tiles
 
 __all__ = ["Census", "choose", "take"]
 
@@ -26,6 +26,9 @@ RECORDING_SECONDS = 5e-3
 
 SAVING = 0.4
 """The part of an evaluation that hoisting saves, about."""
+
+TILE = 64
+"""How many samples are enough to count on."""
 
 FEWEST_POINTS = 16
 """With fewer points nothing but the loop is considered."""
@@ -41,15 +44,12 @@ class Census(NamedTuple):
     @property
     def seconds(self) -> float:
         """A nominal time on one core."""
-        return (
-            self.operations * OPERATION_SECONDS
-            + self.bytes / BYTES_PER_SECOND
-            + self.flops / FLOPS_PER_SECOND
-        )
+        work = self.bytes / BYTES_PER_SECOND + self.flops / FLOPS_PER_SECOND
+        return self.operations * OPERATION_SECONDS + work
 
 
 def take(objective: Objective, theta: Tensor) -> Census:
-    """Counts one evaluation of the loss on the first batch.
+    """Counts one evaluation of the loss on the first batch; where it may be cut, a small tile of it stands for it.
 
     Example:
         >>> from lla_func.objective import from_loss
@@ -59,9 +59,11 @@ def take(objective: Objective, theta: Tensor) -> Census:
     """
     counter = _Counter()
     batch = next(iter(objective.batches))
+    tile = next(tiles(batch, TILE)) if objective.separable else batch
     with torch.no_grad(), FlopCounterMode(display=False) as flops, counter:
-        loss_at(objective, theta)(theta, batch)
-    return Census(counter.operations, counter.bytes, flops.get_total_flops())
+        loss_at(objective, theta)(theta, tile)
+    scale = samples(batch) / samples(tile)
+    return Census(counter.operations, int(scale * counter.bytes), int(scale * flops.get_total_flops()))
 
 
 def choose(objective: Objective, chart: Chart, count: int) -> str:
