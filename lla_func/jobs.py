@@ -20,8 +20,9 @@ from lla_func.symmetry import check_reproducible, check_symmetric
 
 __all__ = ["Job", "carry_out", "prepare"]
 
-TILE = 1024
-"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
+TILE_CPU, TILE = 256, 1024
+"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory, and on the
+CPU for its cache (LeNet on 1,797 samples took 1.2 s a product whole, 0.3 s in pieces of 256)."""
 
 
 class Job(NamedTuple):
@@ -81,13 +82,15 @@ def prepare(
         name = f"{name} of {', '.join(patterns)}"
     _check_loss(objective, name)
     load_forward_mode()
+    if tile is None:
+        tile = TILE_CPU if objective.theta.device.type == "cpu" else TILE
     return Job(
         name=name,
         point=point,
         theta=theta,
         kernel=kernel,
         blocks=blocks,
-        tile=TILE if tile is None else positive_int("tile", tile),
+        tile=positive_int("tile", tile),
         memory=free_memory(point.device) / 2 if memory is None else memory,
     )
 

@@ -51,7 +51,8 @@ def hessian(
         kernel: "vjp", "linearize" or "recompute", or "auto" to try them on some samples and take the fastest.
         blocks: "vmap" to compute the products with the vectors of a block together, "rows" for one after another,
             or "auto" to take the faster.
-        tile: the most samples in a piece of data, if the objective is separable; 1024 by default.
+        tile: the most samples in a piece of data, if the objective is separable; by default 256 on the CPU,
+            1024 elsewhere.
         memory: bytes that a kernel may keep between products; half of what is free by default. With 0 nothing is
             kept, and data that streams never stays.
         probe: whether to test first that loss and data are reproducible and the operator is symmetric, which takes

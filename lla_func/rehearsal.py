@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lla_func.differentiable import differentiable
-from lla_func.objective import Batch, Objective, tiles
+from lla_func.objective import Batch, Objective, samples, tiles
 from lla_func.probes import probes
 
 __all__ = ["Build", "Plan", "Product", "rehearse"]
@@ -25,6 +25,8 @@ GRADIENT_SECONDS = 0.05
 PRODUCTS_AHEAD = 100
 """How many products the time for building is spread over: about those of one spectral analysis."""
 
+SMALL = 1_000_000
+"""Parameters times samples below which nothing is tried."""
 LONG_SECONDS = 0.5
 """From when on a call counts as long."""
 
@@ -51,7 +53,8 @@ def rehearse(
     A kernel that fails, or whose product differs from that of the first one that works, is out. Of the others the
     fastest is taken. The first wins unless another is at least a tenth faster, so that noise in the timings rarely
     decides; and whatever is chosen, results are the same to rounding. The same rule decides whether the vectors of a
-    block go through together.
+    block go through together. Small problems take the first kernel that works, vector by vector: there a trial costs
+    more than it can save, and without a clock the same call gives the same bits.
 
     Args:
         objective: its first batch serves.
@@ -65,6 +68,7 @@ def rehearse(
     """
     found: dict[str, tuple[float, float, Product]] = {}
     failures: list[Exception] = []
+    small = len(point) * samples(next(iter(objective.batches))) < SMALL
     with differentiable():
         piece = _beginning(objective)
         vectors = probes(len(point), 4, dtype=point.dtype, device=point.device)
@@ -80,6 +84,8 @@ def rehearse(
             images.append(image)
             if _agree(image, images[0]):
                 found[kernel] = building, seconds, product
+            if small:
+                break
         if not found:
             raise failures[0]
         kept = {k: seconds + building / PRODUCTS_AHEAD for k, (building, seconds, _) in found.items()}
@@ -87,7 +93,7 @@ def rehearse(
         kernel, streaming = _fastest(kept), _fastest(anew)
         others = [k for k in sorted(kept, key=kept.__getitem__) if k != kernel and kept[k] < anew[streaming]]
         _, seconds, product = found[kernel]
-        batched = blocks == "vmap" or (blocks == "auto" and _batching_pays(product, vectors, seconds))
+        batched = blocks == "vmap" or (blocks == "auto" and not small and _batching_pays(product, vectors, seconds))
     return Plan((kernel, *others), streaming, batched)
 
 
