@@ -143,8 +143,7 @@ def _replay(steps: list[Step], final: int) -> Callable[[Tensor], Tensor]:
     last_use = {x.number: n for n, step in enumerate(steps) for x in step.inputs if isinstance(x, Slot)}
     finished: list[list[int]] = [[] for _ in steps]
     for number, n in last_use.items():
-        if number != final:
-            finished[n].append(number)
+        finished[n].append(number)
 
     def product(v: Tensor) -> Tensor:
         values = {0: v}

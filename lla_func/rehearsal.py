@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -53,8 +54,8 @@ def rehearse(
     A kernel that fails, or whose product differs from that of the first one that works, is out. Of the others the
     fastest is taken. The first wins unless another is at least a tenth faster, so that noise in the timings rarely
     decides; and whatever is chosen, results are the same to rounding. The same rule decides whether the vectors of a
-    block go through together. Small problems take the first kernel that works, vector by vector: there a trial costs
-    more than it can save, and without a clock the same call gives the same bits.
+    block go through together. Small problems take the first kernel that works, with the vectors of a block together
+    where that works: there a trial costs more than it can save, and without a clock the same call gives the same bits.
 
     Args:
         objective: its first batch serves.
@@ -93,7 +94,8 @@ def rehearse(
         kernel, streaming = _fastest(kept), _fastest(anew)
         others = [k for k in sorted(kept, key=kept.__getitem__) if k != kernel and kept[k] < anew[streaming]]
         _, seconds, product = found[kernel]
-        batched = blocks == "vmap" or (blocks == "auto" and not small and _batching_pays(product, vectors, seconds))
+        most = math.inf if small else 0.9 * len(vectors) * seconds
+        batched = blocks == "vmap" or (blocks == "auto" and _batching_pays(product, vectors, most))
     return Plan((kernel, *others), streaming, batched)
 
 
@@ -143,9 +145,9 @@ def _agree(a: Tensor, b: Tensor) -> bool:
     return float((a - b).norm()) <= torch.finfo(a.dtype).eps ** 0.5 * scale or scale == 0
 
 
-def _batching_pays(product: Product, vectors: Tensor, seconds: float) -> bool:
-    """Whether a block through ``vmap`` gives the same as row by row, and sooner."""
-    if seconds > LONG_SECONDS:  # what is slow is so because of its size, and gains nothing
+def _batching_pays(product: Product, vectors: Tensor, most: float) -> bool:
+    """Whether a block through ``vmap`` gives the same as row by row, in less than ``most`` seconds."""
+    if len(vectors) * LONG_SECONDS < most < math.inf:  # slow because of its size, which gains nothing
         return False
     batched = torch.func.vmap(product)
     try:
@@ -153,4 +155,4 @@ def _batching_pays(product: Product, vectors: Tensor, seconds: float) -> bool:
         together = _least_time(vectors.device, batched, vectors)
     except Exception:  # no batching rule, or shapes that are fixed inside
         return False
-    return together < 0.9 * len(vectors) * seconds and _agree(images[1], product(vectors[1]))
+    return together < most and _agree(images[1], product(vectors[1]))
