@@ -2,12 +2,11 @@
 
     kernel       what is kept between products                cost of a product   needs
     ----------   ------------------------------------------   -----------------   ------------------
-    vjp          the graph of the gradient                    1.3 gradients       second derivatives
-    linearize    what the operations on tangents refer to     1 gradient          forward-mode rules
-    recompute    nothing                                      2.7 gradients       forward-mode rules
+    vjp          the graph of the gradient                    1.5 gradients       second derivatives
+    linearize    what the operations on tangents refer to     1.2 gradients       forward-mode rules
+    recompute    nothing                                      3 gradients         forward-mode rules
 
-The costs are those of a small convolutional network on the CPU; there ``linearize`` keeps three times what ``vjp``
-does.
+The costs are those of LeNet-5 on the CPU, where the first two keep equally much.
 
 ``vjp`` is reverse over reverse mode: the gradient is computed once with its graph, and each product pulls a vector
 back through it; by symmetry this is H v. ``linearize`` and ``recompute`` are forward over reverse mode (Pearlmutter
