@@ -27,8 +27,8 @@ A loader of your own is a copy of bridges/loaders/template.py. `lla eval --help`
 """
 
 EVAL_EPILOG = """\
-The loss is that of the loader's first batch without shuffling: with the bundled digits, all 1,797 images. The same
-command gives the same numbers; another --seed gives other random directions.
+The loss is that of the loader's first batch without shuffling: with the bundled digits 256 images, with
+--batch_size 1797 all of them. The same command gives the same numbers; another --seed gives other random directions.
 
 examples:
   lla eval --all_modes --name quickstart
@@ -39,7 +39,7 @@ examples:
 
 ESD_EPILOG = """\
 Eigenvalues, trace, spectral density and the criteria r_e and K_hn, sharing one Krylov space. The loss is that of the
-loader's first batch without shuffling.
+loader's first batch without shuffling: with the bundled digits 256 images, with --batch_size 1797 all of them.
 
 examples:
   lla esd --name lenet

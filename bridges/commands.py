@@ -33,7 +33,7 @@ def evaluate(arguments: Namespace) -> None:
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
     model = _model(loader, arguments, device)
-    inputs, target = _first_batch(loader, arguments, batch_size=arguments.batch_size)
+    inputs, target = _evaluated_batch(loader, arguments)
     print(f"{_described(model)}, {samples((inputs, target))} samples, {device}")
     result = _draw(
         arguments, f"eval_{arguments.name}", model, loader.CustomLoss(inputs, target, device), device
@@ -45,7 +45,7 @@ def analyse(arguments: Namespace) -> None:
     """Analyses the Hessian at random and at trained weights, and prints the comparison."""
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
-    inputs, target = _first_batch(loader, arguments, batch_size=arguments.batch_size)
+    inputs, target = _evaluated_batch(loader, arguments)
     trained = Namespace(**vars(arguments))
     random = Namespace(**{**vars(arguments), "weights": "None"})
     results: dict[str, SpectrumResult] = {}
@@ -267,6 +267,12 @@ def _first_batch(loader: ModuleType, arguments: Namespace, **options: Any) -> tu
             "LoaderWrapper in bridges/loaders/template.py shows how to make them"
         )
     return first[0], first[1]
+
+
+def _evaluated_batch(loader: ModuleType, arguments: Namespace) -> tuple[Any, Any]:
+    """The samples that the loss is taken over: as many as asked for, else what the loader finds enough."""
+    size = arguments.batch_size or getattr(loader, "EVALUATION_BATCH", None)
+    return _first_batch(loader, arguments, batch_size=size)
 
 
 def _need(function: Any, argument: str, option: str, arguments: Namespace) -> None:

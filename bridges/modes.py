@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 __all__ = ["Pose", "attention_for", "evaluating", "has_dropout", "plain", "posed"]
 
+REGISTRIES = ("_parameters", "_buffers", "_modules")
+
 Pose = Mapping[nn.Module, Mapping[str, Any]]
 """The attributes to set on each module for the time of a call, such as ``{"training": False}``."""
 
@@ -46,16 +48,21 @@ def posed(pose: Pose) -> Iterator[None]:
     """Sets attributes on modules, and afterwards gives every attribute of theirs back, come what may.
 
     A forward pass may leave traces in plain attributes: the old ``weight_norm`` stores the weight it computed,
-    recurrent layers a list of their weights, others keep activations. All of that is undone. Otherwise the caller's
-    model would keep tensors of another point in weight space, or of a transform that has ended. What a pass changes
-    inside an object that an attribute refers to, such as a list that it appends to, is not undone.
+    recurrent layers a list of their weights, others keep activations or register a buffer. All of that is undone.
+    Otherwise the caller's model would keep tensors of another point in weight space, or of a transform that has
+    ended. What a pass changes inside an object that an attribute refers to, such as a list that it appends to, is not
+    undone.
     """
     before = [(module, dict(vars(module))) for module in pose]
+    registered = [(vars(module)[kind], set(vars(module)[kind])) for module in pose for kind in REGISTRIES]
     try:
         for module, attributes in pose.items():
             vars(module).update(attributes)
         yield
     finally:
+        for registry, names in registered:
+            for name in registry.keys() - names:
+                del registry[name]
         for module, attributes in before:
             present = vars(module)
             present.update(attributes)

@@ -91,8 +91,18 @@ def layout_of(model: nn.Module) -> Layout:
         elif own == "bias" or own.startswith("bias_") or own.endswith("_bias"):
             roles[name] = "bias"
         elif isinstance(owner, _ConvTransposeNd) and parameters[name].ndim > 1:
-            axes[name] = 1
+            axes[name] = _filter_axis(owner)
     return Layout.of(parameters, roles=roles, filter_axes=axes)
+
+
+def _filter_axis(layer: _ConvTransposeNd) -> int | None:
+    """The axis of a transposed convolution's weights [in, out / groups, ...] that counts its filters.
+
+    Depthwise layers have a filter for each input; other groups have no such axis, and their weights count as one.
+    """
+    if layer.groups == 1:
+        return 1
+    return 0 if layer.groups == layer.in_channels == layer.out_channels else None
 
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -48,7 +48,9 @@ def pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
 def _batch_help(weights: str) -> str:
     if weights == "None":
         return "samples in a training step (default: 64)"
-    return "samples that the loss is taken over (default: the loader's own batch)"
+    return (
+        "samples that the loss is taken over (default: the loader's own batch; for lenet and mlp 256 images)"
+    )
 
 
 def training(command: argparse.ArgumentParser) -> None:
@@ -136,7 +138,9 @@ def landscape(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-lc", "--losscap", type=_positive, metavar="X", help="draw losses above this as capped"
     )
-    group.add_argument("--engine", default="auto", help="auto, loop, vmap: how the points are computed")
+    group.add_argument(
+        "--engine", default="auto", help="auto, loop, vmap, hoisted or compiled: how the points are computed"
+    )
 
 
 def hessian(command: argparse.ArgumentParser) -> None:

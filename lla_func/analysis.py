@@ -10,7 +10,6 @@ from lla_func.density import Curve, smooth
 from lla_func.eigen import Eigenpairs, eigenpairs
 from lla_func.errors import positive_int
 from lla_func.estimate import Estimate
-from lla_func.krylov import Tridiagonal
 from lla_func.operators import Operator
 from lla_func.quadrature import Quadrature, quadrature
 from lla_func.trace import trace
@@ -79,7 +78,8 @@ def analyse(
     """Density, eigenpairs, trace and criteria of an operator, whichever are asked for, without repeating a product.
 
     The density's first Lanczos run is where the search for eigenpairs starts, the eigenpairs are taken out of the
-    trace exactly, and the density's probes are its first samples.
+    trace exactly, and the density's probes are its first samples (but not the probe from which the eigenpairs were
+    grown: they fit it better than they fit others, so its sample would be biased).
 
     Args:
         operator: the symmetric map.
@@ -107,7 +107,9 @@ def analyse(
     products: dict[str, int] = {}
     rules, curve, found, estimate, judged = None, None, None, None, None
     if density_steps:
-        held = vectors_held(operator, density_steps) if max_v is None else positive_int("max_v", max_v, least=2)
+        held = (
+            vectors_held(operator, density_steps) if max_v is None else positive_int("max_v", max_v, least=2)
+        )
         rules = quadrature(
             operator,
             density_steps,
@@ -127,10 +129,11 @@ def analyse(
         )
         products["eigenpairs"] = found.products
     if rules is not None:  # the basis has served; it is the largest thing held
-        rules = rules._replace(first=_without_basis(rules.first))
+        rules = rules._replace(first=rules.first._replace(basis=None))
     if trace_products:
+        reused = rules if rules is None or found is None else _without_first(rules)
         estimate = trace(
-            operator, tol=trace_tol, max_products=trace_products, known=found, reuse=rules, seed=seed
+            operator, tol=trace_tol, max_products=trace_products, known=found, reuse=reused, seed=seed
         )
         products["trace"] = estimate.products
     return Analysis(operator.name, rules, curve, found, estimate, judged, products)
@@ -154,5 +157,8 @@ def vectors_held(operator: Operator, steps: int, *, gigabytes: float = 1.0) -> i
     return min(steps, max(10, int(gigabytes * 2**30) // size))
 
 
-def _without_basis(run: Tridiagonal) -> Tridiagonal:
-    return run._replace(basis=None)
+def _without_first(rules: Quadrature) -> Quadrature | None:
+    """The quadrature without its first probe, if any is left."""
+    if len(rules.nodes) == 1 or rules.starts is None:
+        return None
+    return rules._replace(nodes=rules.nodes[1:], weights=rules.weights[1:], starts=rules.starts[1:])

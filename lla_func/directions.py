@@ -90,7 +90,8 @@ def orthogonalize(basis: Tensor, layout: Layout) -> Tensor:
     after = torch.linalg.vector_norm(basis, dim=1)
     if not (after > 1e-6 * before).all():
         raise ValueError(
-            f"basis [{len(basis)}, {layout.numel}] is linearly dependent; it cannot be made orthogonal"
+            f"basis [{len(basis)}, {layout.numel}] is linearly dependent, so it cannot be made orthogonal; draw fewer "
+            "directions (dim=1) where fewer parameters move, and look for weights that are all zero"
         )
     return basis
 

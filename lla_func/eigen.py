@@ -34,7 +34,7 @@ class Eigenpairs(NamedTuple):
 
     Attributes:
         values: [k] float64 on the CPU, in the order that ``which`` asks for.
-        vectors: [k, P], orthonormal rows.
+        vectors: [k, P], orthonormal rows; the entry of largest magnitude of each is positive.
         residuals: |A v - value v|, [k] float64 on the CPU.
         products: matrix-vector products spent here (those of a ``start=`` run are counted there).
         converged: whether every residual is at most tol times the largest Ritz value in magnitude.
@@ -177,6 +177,7 @@ def eigenpairs(
     rotation = rotation[:, order]
     residuals = torch.stack([inner(r, r).sqrt().cpu() for r in residuals_of(space, values[order], rotation)])
     vectors = rotation.T.to(space.basis) @ space.basis[: space.size]
+    vectors *= vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
     return Eigenpairs(values[order], vectors.to(operator.device), residuals, spent, converged)
 
 

@@ -15,14 +15,13 @@ from lla_func.kernels import KERNELS
 from lla_func.memory import free_memory
 from lla_func.objective import Objective, tiles
 from lla_func.operators import Operator
-from lla_func.rehearsal import Build, Plan, rehearse
+from lla_func.rehearsal import Build, Plan, rehearse, settle
 from lla_func.symmetry import check_reproducible, check_symmetric
 
 __all__ = ["Job", "carry_out", "prepare"]
 
-TILE_CPU, TILE = 256, 1024
-"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory, and on the
-CPU for its cache (LeNet on 1,797 samples took 1.2 s a product whole, 0.3 s in pieces of 256)."""
+TILE = 1024
+"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
 
 
 class Job(NamedTuple):
@@ -65,7 +64,7 @@ def prepare(
             "the loss depends on theta also through statistics of all the data (recalibrated BatchNorm), which has no "
             "derivative here; make the objective with batchnorm='eval' or 'batch'"
         )
-    one_of("kernel", kernel, ("auto", *KERNELS))
+    one_of("kernel", kernel, ("auto", "timed", *KERNELS))
     one_of("blocks", blocks, ("auto", "vmap", "rows"))
     if tile is not None and not objective.separable:
         raise ValueError(f"tile={tile!r}, but the objective is not separable: its batches can't be cut")
@@ -82,15 +81,13 @@ def prepare(
         name = f"{name} of {', '.join(patterns)}"
     _check_loss(objective, name)
     load_forward_mode()
-    if tile is None:
-        tile = TILE_CPU if objective.theta.device.type == "cpu" else TILE
     return Job(
         name=name,
         point=point,
         theta=theta,
         kernel=kernel,
         blocks=blocks,
-        tile=positive_int("tile", tile),
+        tile=TILE if tile is None else positive_int("tile", tile),
         memory=free_memory(point.device) / 2 if memory is None else memory,
     )
 
@@ -150,12 +147,13 @@ def carry_out(
         tolerance: of the symmetry (:func:`lla_func.symmetry.check_symmetric`).
     """
     scale = abs(check_reproducible(objective, job.name)) if probe else 0.0
-    if plan is None and job.kernel != "auto" and job.blocks != "auto":
+    if plan is None and job.kernel in KERNELS and job.blocks != "auto":
         plan = Plan((job.kernel,), job.kernel, batched=job.blocks == "vmap")
     if plan is None:
-        kernels = tuple(KERNELS) if job.kernel == "auto" else (job.kernel,)
+        choose = rehearse if job.kernel == "timed" else settle
+        kernels = (job.kernel,) if job.kernel in KERNELS else tuple(KERNELS)
         with explained(job.name):
-            plan = rehearse(objective, build, job.point, kernels, blocks=job.blocks)
+            plan = choose(objective, build, job.point, kernels, blocks=job.blocks)
     operator = assemble(objective, build, job.point, plan, name=job.name, tile=job.tile, memory=job.memory)
     if probe:
         # Where products should vanish, rounding leaves some of the loss in them.

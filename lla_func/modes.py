@@ -216,7 +216,18 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
     raw, dim = axes.directions, options.dim
     if raw.ndim != 2 or len(raw) < dim or raw.shape[1] != len(objective.theta):
         raise ValueError(f"axes has shape {list(raw.shape)}; pass directions [{dim}, {len(objective.theta)}]")
-    basis = _scale(objective, raw[:dim].to(objective.theta), options)
+    raw = raw[:dim].to(objective.theta)
+    if axes.random:
+        # Orthogonal among what moves: with a single element frozen elsewhere the axes would tilt.
+        moving = _masked(objective, torch.ones_like(raw), options) > 0
+        if not moving.all():
+            raw = torch.where(moving, directions.orthogonalize(raw * moving, objective.layout), raw)
+    basis = _scale(objective, raw, options)
+    if not (basis != 0).any(dim=1).all():
+        raise ValueError(
+            f"nothing moves along {title}: normalization={options.normalization!r}, ignore={options.ignore!r} and "
+            f"freeze={options.freeze!r} leave no direction, or the weights are all zero"
+        )
     if axes.random and options.normalization == "weight":
         # Scaling element by element tilts the axes. Orthogonalising afterwards gives the scaled form of another
         # random direction, so nothing is lost.
@@ -229,13 +240,15 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
 
 def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:
     basis = directions.normalize(
-        raw,
-        objective.theta,
-        objective.layout,
-        kind=options.normalization,
-        order=options.order,
-        ignore=options.ignore,
+        raw, objective.theta, objective.layout, kind=options.normalization, order=options.order
     )
+    return _masked(objective, basis, options)
+
+
+def _masked(objective: Objective, basis: Tensor, options: Options) -> Tensor:
+    """Directions without the parts that are ignored or frozen."""
+    if options.ignore is not None:
+        basis = directions.without_bias_norm(basis, objective.layout)
     return basis if options.freeze is None else directions.freeze(basis, objective.layout, options.freeze)
 
 

@@ -9,8 +9,8 @@ Four symmetric matrices of an objective, each over all its data and weighted as 
 
 All take the same options. ``parameters`` restricts the matrix to parameters whose names match shell-style patterns,
 such as ``"layer1.*"``: a diagonal block, for vectors of its own length. ``kernel`` says how to differentiate
-(:mod:`lla_func.kernels`); by default the fastest is found by trying, and named in ``Operator.name``. The choice changes
-results by rounding only; a fixed kernel and fixed ``blocks`` make them bit for bit the same from run to run.
+(:mod:`lla_func.kernels`) and is named in ``Operator.name``; the choice changes results by rounding only. By default it
+is settled without a clock, so that results are bit for bit the same from run to run.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def hessian(
     Args:
         objective: the loss and its data.
         parameters: name patterns of the parameters to restrict it to; all by default.
-        kernel: "vjp", "linearize" or "recompute", or "auto" to try them on some samples and take the fastest.
+        kernel: "vjp", "linearize" or "recompute"; "timed" to try them on some samples and take the fastest, which may
+            change the last bits from run to run; or "auto" to settle it by the size of the problem, without a clock.
         blocks: "vmap" to compute the products with the vectors of a block together, "rows" for one after another,
             or "auto" to take the faster.
-        tile: the most samples in a piece of data, if the objective is separable; by default 256 on the CPU,
-            1024 elsewhere.
+        tile: the most samples in a piece of data, if the objective is separable; 1024 by default.
         memory: bytes that a kernel may keep between products; half of what is free by default. With 0 nothing is
             kept, and data that streams never stays.
         probe: whether to test first that loss and data are reproducible and the operator is symmetric, which takes

@@ -64,9 +64,9 @@ def test_eval_writes_pictures_numbers_and_settings_and_prints_where(capsys):
 def test_eval_ends_with_the_loss_at_the_centre_of_the_bundled_lenet_and_digits(capsys):
     assert run("eval", "--steps", "2", "-np", "1") == 0
     output = capsys.readouterr().out
-    metric = lenet.CustomLoss(*next(iter(lenet.CustomLoader())))
+    metric = lenet.CustomLoss(*next(iter(lenet.CustomLoader(batch_size=256))))
     expected = float(risk(metric.objective(lenet.ModelInit())))
-    assert "LeNet, 61,706 parameters, 1797 samples, cpu" in output
+    assert "LeNet, 61,706 parameters, 256 samples, cpu" in output
     assert output.splitlines()[-1] == f"loss at the centre: {expected:.6g}"
 
 

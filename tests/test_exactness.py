@@ -57,7 +57,7 @@ def panel_of(objective, moments, axes, normalization, order):
 
 
 def naive_losses(case, panel, coords):
-    """A loop over deep copies whose parameters are moved one by one; knows nothing of flat vectors or functional calls."""
+    """A loop over deep copies whose parameters are moved one by one, without flat vectors or functional calls."""
     losses = []
     for a, b in coords.tolist():
         weights = [a / b**0.5] if panel.chart.kind == "adameq" else [a, b]
@@ -100,4 +100,6 @@ def test_frozen_planes_equal_a_loop_over_copies_of_the_model(frozen):
         )
     )
     landscape = evaluate(objective, panel.chart, panel.coords[:3])
-    torch.testing.assert_close(landscape.losses, naive_losses(case, panel, panel.coords[:3]), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        landscape.losses, naive_losses(case, panel, panel.coords[:3]), rtol=1e-12, atol=0
+    )

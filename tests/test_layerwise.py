@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import objective as objective_of
+from dense import dense
 
 from lla_func.layerwise import layers_of, layerwise, table
 
@@ -12,9 +13,7 @@ from lla_func.layerwise import layers_of, layerwise, table
 @pytest.fixture(scope="module")
 def found():
     objective = objective_of("mlp")
-    batch = next(iter(objective.batches))
-    matrix = torch.func.hessian(lambda theta: objective.loss(theta, batch))(objective.theta)
-    return objective, matrix, layerwise(objective, tol=1e-6, max_products=400)
+    return objective, dense(objective), layerwise(objective, tol=1e-6, max_products=400)
 
 
 def test_each_row_is_the_diagonal_block_of_the_dense_hessian(found):

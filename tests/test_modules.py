@@ -386,3 +386,9 @@ def test_mixed_dtypes_and_values_that_are_not_numbers_are_refused_by_name():
     nn.init.constant_(broken.bias, float("nan"))
     with pytest.raises(ValueError, match="parameter 'bias' has NaN or infinite values"):
         Loss(nn.MSELoss(), x, y).objective(broken)
+
+
+@pytest.mark.parametrize(("groups", "channels", "axis"), [(1, (4, 6), 1), (4, (4, 4), 0), (2, (4, 4), None)])
+def test_filters_of_transposed_convolutions_follow_their_groups(groups, channels, axis):
+    layer = nn.ConvTranspose2d(*channels, 2, groups=groups, bias=False)
+    assert layout_of(layer).filter_axes == (axis,)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from cases import build
+from dense import dense
 from state import unchanged
 from torch import nn
 
@@ -21,10 +22,7 @@ def case():
 
 @pytest.fixture(scope="module")
 def matrix(case):
-    objective = case.metric.objective(case.model)
-    return torch.func.hessian(lambda theta: objective.loss(theta, next(iter(objective.batches))))(
-        objective.theta
-    )
+    return dense(case.metric.objective(case.model))
 
 
 @pytest.fixture
@@ -195,6 +193,41 @@ def test_hessian_axes_show_the_quadratic_of_their_eigenvalues():
     assert result.curvature.measured == pytest.approx((3, -1), rel=1e-6)
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1e-8, 0.0), (1e6, 0.0), (1.0, 1e4)])
+def test_measured_curvature_is_the_eigenvalue_at_every_scale_of_the_loss(factor, offset):
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(30, 4, generator=generator).double(), torch.randint(3, (30,), generator=generator)
+    weights = torch.randn(12, generator=generator, dtype=torch.float64)
+    objective = from_loss(
+        lambda t, b: factor * nn.functional.cross_entropy(b[0] @ t.view(4, 3), b[1]) + offset,
+        weights,
+        [(x, y)],
+    )
+    found = viz_lla(objective, axes="hessian", steps=2, to_save=False, seed=0).curvature
+    assert found.measured == pytest.approx(found.eigenvalues, rel=1e-3)
+
+
+def test_the_trace_is_unbiased_beside_eigenpairs_of_the_same_run():
+    objective = from_loss(lambda t, _: 0.5 * t.square().sum(), torch.zeros(200, dtype=torch.float64))
+    options = {"eigs": True, "trace": True, "trace_n_iter": 10, "esd_n_iter": 10, "to_save": False}
+    found = [viz_esd(objective, seed=seed, **options) for seed in range(12)]
+    assert sum(result.trace for result in found) / 12 == pytest.approx(200, abs=1.0)
+    assert max(result.trace_error for result in found) < 2.0
+
+
+def test_eigenvectors_have_a_sign_of_their_own(run):
+    for seed in range(4):
+        for vector in run(esd=False, eigs=True, seed=seed).eigenvectors:
+            assert vector[vector.abs().argmax()] > 0
+
+
+def test_nan_in_the_data_is_named_instead_of_an_index_error(case):
+    inputs = case.inputs.clone()
+    inputs[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        viz_esd(case.model, metrics.Loss(case.criterion, inputs, case.targets), to_save=False)
+
+
 def test_extremes_pair_the_largest_with_the_smallest_eigenvalue():
     weights = torch.tensor([5.0, 4.0, 0.1, -1.0], dtype=torch.float64)
     objective = from_loss(lambda t, _: (weights * t * t).sum() / 2, torch.zeros(4, dtype=torch.float64))
@@ -254,7 +287,7 @@ def test_the_quadratic_prediction_is_drawn_on_request(case, tmp_path):
         ({"calc_crit": True, "esd": False, "eigs": True}, "calc_crit=True needs esd=True"),
         ({"esd": False}, "esd, eigs and trace are all False"),
         ({"eigs": True, "top_n": 0}, "top_n=0 is too small"),
-        ({"eigs": True, "top_n": 10**6}, "k=1000000 is more than the dimension"),
+        ({"eigs": True, "top_n": 10**6}, "top_n=1000000 is more than there are parameters"),
         ({"eigs": True, "eigs_n_iter": 0}, "eigs_n_iter=0 is too small"),
         ({"eigs": True, "eigs_tol": 0}, "eigs_tol=0 is not allowed"),
         ({"trace": True, "trace_n_iter": -1}, "trace_n_iter=-1 is too small"),

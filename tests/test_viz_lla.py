@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_adam_axes_are_the_moments(run, model, metric):
     assert torch.equal(adam.losses, given.losses)
 
 
-def test_adameq_at_one_one_is_adams_next_step_without_gradient(run, model, metric):
+def test_adameq_moves_along_adams_last_step(run, model, metric):
     optimizer = trained(model, metric)
     objective, moments = metric.objective(model), metric.moments(model, optimizer)
     step = directions.adam_step(moments.first, moments.second, lr=moments.lr, eps=moments.eps)
@@ -204,6 +205,50 @@ def test_fixed_directions_are_saved_so_that_the_run_can_be_repeated(run, model, 
     adam = run(axes="adam", optimizer=trained(model, metric), mode="adameq")
     assert adam.directions.shape == (2, 39)
     assert run(num_plots=1).directions is None
+
+
+@pytest.mark.parametrize("options", [{"freeze": "2.bias"}, {"ignore": "bias_norm"}])
+@pytest.mark.parametrize("normalization", [None, "filter", "layer", "model", "weight"])
+def test_freezing_a_single_number_does_not_tilt_the_axes(options, normalization):
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))
+    metric = metrics.Loss(nn.MSELoss(), torch.randn(9, 4), torch.randn(9, 1))
+    result = viz_lla(
+        model, metric, normalization=normalization, steps=2, num_plots=3, seed=0, to_save=False, **options
+    )
+    for landscape in result.landscapes:
+        assert landscape.chart["angles"][0] == pytest.approx(90, abs=1e-3)
+
+
+def test_directions_along_which_nothing_moves_are_refused(metric):
+    model = nn.Sequential(nn.Linear(5, 3))
+    nn.init.zeros_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    with pytest.raises(ValueError, match=r"nothing moves along .*normalization='filter'"):
+        viz_lla(model, metric, normalization="filter", steps=2, to_save=False)
+
+
+class Caching(nn.Module):
+    """Remembers a table from its first pass, in a dict and as a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+        self.tables = {}
+
+    def forward(self, x):
+        if len(x) not in self.tables:
+            self.tables[len(x)] = torch.arange(5.0) / 5
+        if not hasattr(self, "scale"):
+            self.register_buffer("scale", torch.full((3,), 2.0))
+        return self.layer(x + self.tables[len(x)]) * self.scale
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap", "hoisted"])
+def test_what_a_model_remembers_of_a_pass_stays_usable_and_buffers_do_not_stay(metric, engine):
+    model = Caching()
+    viz_lla(model, metric, num_plots=1, steps=5, seed=0, to_save=False, engine=engine)
+    assert [table.tolist() for table in copy.deepcopy(model).tables.values()]
+    assert list(model.state_dict()) == ["layer.weight", "layer.bias"]
 
 
 def test_a_line_is_drawn_as_a_profile(run):

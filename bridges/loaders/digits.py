@@ -15,9 +15,20 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from bridges.metrics import Loss
 from lla_func.errors import one_of, positive_int
 
-__all__ = ["DATA", "CustomLoader", "CustomLoss", "LoaderWrapper", "Shifted", "bundled", "mnist"]
+__all__ = [
+    "DATA",
+    "EVALUATION_BATCH",
+    "CustomLoader",
+    "CustomLoss",
+    "LoaderWrapper",
+    "Shifted",
+    "bundled",
+    "mnist",
+]
 
 DATA = Path(__file__).parents[1] / "data"
+EVALUATION_BATCH = 256
+"""Images that a landscape is drawn over unless told: enough to see its shape, few enough not to wait for it."""
 SPLITS = ("all", "train", "test")
 
 

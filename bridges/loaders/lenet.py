@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bridges import weights
-from bridges.loaders.digits import DATA, CustomLoader, CustomLoss, LoaderWrapper
+from bridges.loaders.digits import DATA, EVALUATION_BATCH, CustomLoader, CustomLoss, LoaderWrapper
 
-__all__ = ["WEIGHTS", "CustomLoader", "CustomLoss", "LeNet", "LoaderWrapper", "ModelInit"]
+__all__ = ["EVALUATION_BATCH", "WEIGHTS", "CustomLoader", "CustomLoss", "LeNet", "LoaderWrapper", "ModelInit"]
 
 WEIGHTS = DATA / "lenet_digits.pth"
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bridges import weights
-from bridges.loaders.digits import DATA, CustomLoader, CustomLoss, LoaderWrapper
+from bridges.loaders.digits import DATA, EVALUATION_BATCH, CustomLoader, CustomLoss, LoaderWrapper
 
-__all__ = ["MLP", "WEIGHTS", "CustomLoader", "CustomLoss", "LoaderWrapper", "ModelInit"]
+__all__ = ["EVALUATION_BATCH", "MLP", "WEIGHTS", "CustomLoader", "CustomLoss", "LoaderWrapper", "ModelInit"]
 
 WEIGHTS = DATA / "mlp_digits.pth"
 

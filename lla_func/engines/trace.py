@@ -47,6 +47,8 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> fx.GraphModule:
         >>> [node.target.__name__ for node in graph.graph.nodes if node.op == "call_function"]
         ['mv.default', 'relu.default', 'sum.default']
     """
+    with torch.no_grad():
+        loss(theta, batch)  # what a model remembers of its first pass must not come from the recording
     leaves, spec = pytree.tree_flatten(batch)
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 
@@ -124,8 +126,9 @@ def _refuse(graph: fx.GraphModule) -> None:
 
 def _draws(op: torch._ops.OpOverload, node: fx.Node) -> bool:
     """Whether an operation that may draw random numbers really does: attention without dropout doesn't."""
-    given: dict[str, Any] = {a.name: value for a, value in zip(op._schema.arguments, node.args, strict=False)}
-    given |= node.kwargs
+    arguments = op._schema.arguments
+    given: dict[str, Any] = {a.name: a.default_value for a in arguments if a.has_default_value()}
+    given |= {a.name: value for a, value in zip(arguments, node.args, strict=False)} | node.kwargs
     return given.get("dropout_p", 1.0) != 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ def viz_lla(
         analysis = analyse(
             products.hessian(objective),
             density_steps=ESD_STEPS if eval_hessian else 0,
-            top_n=2 if _is(axes, "hessian") else 0,
+            top_n=min(2, len(objective.theta)) if _is(axes, "hessian") else 0,
             which="both" if hessian_pair == "extremes" else "magnitude",
             criteria=calc_crit,
             n_kh=n_kh,
@@ -273,7 +274,7 @@ def viz_lla(
         seconds=time.perf_counter() - start,
         paths=paths,
         hessian=analysis,
-        curvature=None if pairs is None else _curvature(objective, center, pairs),
+        curvature=None if pairs is None else _curvature(objective, pairs),
     )
     if folders is not None:
         if fixed is not None:
@@ -342,21 +343,25 @@ def _draw(
     }
 
 
-def _curvature(objective: Objective, center: float, pairs: Eigenpairs) -> Curvature:
+def _curvature(objective: Objective, pairs: Eigenpairs) -> Curvature:
     """Compares the eigenvalues with second differences of the loss along their eigenvectors.
 
-    The step changes the loss by about 0.5 % of itself (of at least 1e-3): far above the rounding of float32, and
-    near enough for the loss to be quadratic.
+    Large steps see higher derivatives, small ones rounding. Of a series of steps, each half of the one before, that is
+    taken at which the difference changes least (in the spirit of Ridders 1982), whatever the scale of the loss.
     """
-    values = pairs.values.tolist()
-    steps = tuple((0.01 * max(abs(center), 1e-3) / max(abs(value), 1e-12)) ** 0.5 for value in values)
-    ahead = torch.diag(torch.tensor(steps, dtype=torch.float64))
     eigenplane = plane(objective.theta, *pairs.vectors.to(objective.theta))
-    losses = evaluate(objective, eigenplane, torch.cat([ahead, -ahead])).losses.reshape(2, -1)
-    measured = tuple(
-        float(both - 2 * center) / step**2 for both, step in zip(losses.sum(0), steps, strict=True)
-    )
-    return Curvature(tuple(values), measured, steps)
+    steps = 0.1 * (1.0 + float(objective.theta.norm())) * 0.5 ** torch.arange(10, dtype=torch.float64)
+    chosen = []
+    for direction in torch.eye(len(pairs.values), dtype=torch.float64):
+        ahead = steps[:, None] * direction
+        coords = torch.cat([ahead, -ahead, torch.zeros(1, len(direction), dtype=torch.float64)])
+        losses = evaluate(objective, eigenplane, coords, engine="loop").losses
+        differences = (losses[:10] + losses[10:20] - 2 * losses[20]) / steps.square()
+        change = (differences[1:] - differences[:-1]).abs().nan_to_num(nan=math.inf)
+        best = int(change.argmin()) + 1
+        chosen.append((float(differences[best]), float(steps[best])))
+    measured, taken = zip(*chosen, strict=True)
+    return Curvature(tuple(pairs.values.tolist()), measured, taken)
 
 
 def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bool) -> None:

@@ -185,6 +185,8 @@ def viz_esd(
     folders = folders_of(viz_dir, res_dir) if to_save else None
 
     objective = objective_of(model, metric, device, batchnorm=batchnorm)
+    if eigs and top_n > len(objective.theta):
+        raise ValueError(f"top_n={top_n} is more than there are parameters ({len(objective.theta)})")
     start = time.perf_counter()
     options = {"kernel": kernel} if curvature == "hessian" else {}
     operator = OPERATORS[curvature](objective, parameters=parameters, **options)
