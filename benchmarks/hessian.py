@@ -10,6 +10,7 @@ softmax cross-entropy, tr H = mean over samples of sum_c p_c |grad log p_c|^2.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import statistics
 import time
@@ -49,7 +50,7 @@ def ours(model: nn.Module, x: torch.Tensor, y: torch.Tensor, seed: int) -> Outco
 
 def pyhessian(model: nn.Module, x: torch.Tensor, y: torch.Tensor, seed: int) -> Outcome:
     """PyHessian 0.1: deflated power iteration, Hutchinson, Lanczos; its own stopping rules."""
-    from pyhessian import hessian as module
+    module = importlib.import_module("pyhessian.hessian")  # the package hides it behind its class
 
     torch.manual_seed(seed)
     count = 0

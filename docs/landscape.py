@@ -13,12 +13,13 @@ from lla_func import plots, viz_lla
 def main() -> None:
     """Evaluates, draws and saves."""
     model = lenet.ModelInit()
-    metric = lenet.CustomLoss(*next(iter(lenet.CustomLoader())), "cpu")
+    metric = lenet.CustomLoss(*next(iter(lenet.CustomLoader(batch_size=512))), "cpu")
     common = {"seed": 3, "to_save": False, "progress": True}
     random = viz_lla(model, metric, normalization="filter", num_plots=1, dist=2, **common)
     hessian = viz_lla(model, metric, axes="hessian", eval_hessian=True, calc_crit=True, dist=1.2, **common)
 
-    figure = Figure(figsize=(13.2, 4.0), layout="constrained")
+    figure = Figure(figsize=(13.6, 4.0), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.1)
     left = figure.add_subplot(1, 3, 1, projection="3d")
     plots.surface3d(
         random.landscapes[0], left, title="random axes, filter L2 norm", colorbar=False, legend=False
