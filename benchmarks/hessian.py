@@ -1,8 +1,8 @@
 """Claim: eigenpairs, trace, density and criteria of a Hessian cost less and err less in lla_func than in its peers.
 
 The bundled LeNet on all 1,797 digits, float32. PyHessian and hessian-eigenthings do the same work in the same process:
-the top two eigenvalues and the trace to a tolerance of 1e-3, and a density of 100 Lanczos steps; three rounds,
-interleaved.
+the top two eigenvalues and the trace to a tolerance of 1e-3, and a density of 100 Lanczos steps; one round, which takes
+minutes. PyHessian's density ends in an error of torch.eig under current PyTorch, after its 100 products.
 Errors are against float64 eigenvalues of SciPy's eigsh, and against the exact trace of a piecewise linear network with
 softmax cross-entropy, tr H = mean over samples of sum_c p_c |grad log p_c|^2.
 """
@@ -27,7 +27,7 @@ from bridges import metrics
 from bridges.loaders import lenet
 from lla_func import products, viz_esd
 
-ROUNDS = 3
+ROUNDS = 1
 
 
 class Outcome(NamedTuple):
@@ -66,7 +66,8 @@ def pyhessian(model: nn.Module, x: torch.Tensor, y: torch.Tensor, seed: int) -> 
         found = module.hessian(model, nn.CrossEntropyLoss(), data=(x, y), cuda=False)
         values, _ = found.eigenvalues(maxIter=100, tol=1e-3, top_n=2)
         samples = found.trace(maxIter=100, tol=1e-3)
-        found.density(iter=100, n_v=1)
+        with contextlib.suppress(RuntimeError):  # its last line calls torch.eig, which PyTorch no longer has
+            found.density(iter=100, n_v=1)
     finally:
         module.hessian_vector_product = product
         model.zero_grad(set_to_none=True)
