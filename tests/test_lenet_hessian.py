@@ -105,7 +105,8 @@ def test_gradient_descent_settles_at_the_edge_of_stability():
     seen = []
     for step in range(6000):
         parameters = {
-            k: p - eta * g for (k, p), g in zip(parameters.items(), slope(parameters, (x, y)).values())
+            k: p - eta * g
+            for (k, p), g in zip(parameters.items(), slope(parameters, (x, y)).values(), strict=True)
         }
         if step % 500 == 499:
             seen.append(sharpness(parameters))
