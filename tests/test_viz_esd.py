@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from cases import build
+from cases import build, every_case
 from dense import dense
 from state import unchanged
 from torch import nn
@@ -51,6 +51,24 @@ def test_the_result_unpacks_into_the_five_of_the_original(run, matrix):
     assert trace == pytest.approx(float(exact.sum()), rel=0.1)
     assert re == pytest.approx(float((exact[0] / exact[-1]).abs()), rel=1e-6)
     assert khn > 0
+
+
+@every_case()
+def test_eigenpairs_of_every_case_are_those_of_the_dense_hessian(name, dtype):
+    case = build(name, dtype)
+    exact = torch.linalg.eigvalsh(dense(case.metric.objective(case.model)))
+    found = viz_esd(
+        *(case.model, case.metric),
+        esd=False,
+        eigs=True,
+        top_n=3,
+        eigs_tol=1e-10,
+        eigs_n_iter=400,
+        to_save=False,
+    )
+    top = exact[exact.abs().argsort(descending=True)[:3]]
+    torch.testing.assert_close(found.eigenvalues, top, rtol=1e-8, atol=0)
+    assert found.residuals.max() <= 1e-9 * top.abs().max()
 
 
 def test_what_is_not_asked_for_is_none(run):
