@@ -79,7 +79,7 @@ def naive_losses(case, panel, coords):
 def test_losses_equal_a_loop_over_copies_of_the_model(name, dtype, axes, normalization):
     case, objective, moments = subject(name, dtype)
     orders = (1, 2) if normalization in ("layer", "model", "filter") else (2,)
-    for order, engine in itertools.product(orders, ("loop", "vmap")):
+    for order, engine in itertools.product(orders, ("loop", "vmap", "hoisted")):
         panel = panel_of(objective, moments, axes, normalization, order)
         coords = panel.coords[[0, 4, 5]]
         with unchanged(case.model):
