@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from bridges.rng import Stream, everything
+from lla_func.memory import free_memory
 from lla_func.objective import Batch
 
 __all__ = ["Streamed", "available", "checked", "from_loader", "move"]
@@ -135,7 +136,7 @@ def from_loader(
     if isinstance(loader, Iterator):
         resident = True
     streamed = Streamed(loader, device)
-    budget = float("inf") if resident else 0.0 if resident is False else SHARE * _free_memory(device)
+    budget = float("inf") if resident else 0.0 if resident is False else SHARE * free_memory(device)
     kept, size = [], 0
     for batch in streamed:
         size += sum(leaf.nbytes for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor))
@@ -156,15 +157,3 @@ def _generators(loader: Any) -> list[torch.Generator]:
         owners += [loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
     found = (getattr(owner, "generator", None) for owner in owners)
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes free on the device; a cautious guess of 2 GiB where the system doesn't tell."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 2 << 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,8 +53,9 @@ def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
             yield leaf.untyped_storage()
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes free on a device; a cautious 2 GiB where the system doesn't tell."""
+def free_memory(device: torch.device | str = "cpu") -> int:
+    """Bytes that can still be allocated on a device; a cautious 2 GiB where the system doesn't tell."""
+    device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -61,4 +63,8 @@ def free_memory(device: torch.device) -> int:
             fields = dict(line.split(":", 1) for line in file)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
         return 2 << 30

@@ -1,19 +1,18 @@
 """The plan: how the points and samples of a job are cut into pieces, from the sizes of what is computed.
 
 A plan follows from shapes, the device and the number of threads alone, never from a clock: rounding depends on how work
-is cut, and the same call must give the same bits. The constants below were fitted to measurements on CPUs; the rate
-that a plan then has is measured on the job itself and reported beside it.
+is cut, and the same call must give the same bits. The constants below were set by hand from timings on one CPU; the
+rate that a plan then has is measured on the job itself and reported beside it.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from typing import NamedTuple
 
-import torch
+from lla_func.memory import free_memory
 
-__all__ = ["Plan", "Sizes", "choose", "free_memory", "halved"]
+__all__ = ["Plan", "Sizes", "choose", "halved"]
 
 CACHE_BYTES = 2**19
 """The largest value at a point should fit in a core's own cache (512 kB to 2 MB on present CPUs)."""
@@ -152,20 +151,3 @@ def halved(plan: Plan) -> dict[str, int] | None:
     if plan.samples_per_tile is not None and plan.samples_per_tile > 1:
         return {"samples_per_tile": plan.samples_per_tile // 2}
     return None
-
-
-def free_memory(device: torch.device | str = "cpu") -> int:
-    """The bytes that can still be allocated on a device; on a CPU as the kernel estimates it."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as lines:
-            fields = dict(line.split(":") for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 2**32

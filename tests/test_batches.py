@@ -73,7 +73,7 @@ def test_data_that_fits_is_kept_and_other_data_streamed(monkeypatch):
     )
     assert isinstance(from_loader(loader, CPU), list)
     assert isinstance(from_loader(loader, CPU, resident=False), Streamed)
-    monkeypatch.setattr(module, "_free_memory", lambda device: 100)
+    monkeypatch.setattr(module, "free_memory", lambda device: 100)
     assert isinstance(from_loader(loader, CPU), Streamed)
     assert isinstance(from_loader(loader, CPU, resident=True), list)
     assert isinstance(from_loader(iter(list(loader)), CPU), list), "what can be read once is kept"

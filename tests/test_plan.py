@@ -10,8 +10,9 @@ from bridges.metrics import Loss
 from lla_func import chart
 from lla_func.engines import census, hoisted
 from lla_func.grid import EngineFallbackWarning, evaluate
+from lla_func.memory import free_memory
 from lla_func.objective import from_loss
-from lla_func.plan import Plan, Sizes, choose, free_memory, halved
+from lla_func.plan import Plan, Sizes, choose, halved
 from tests import cases
 
 CONV = Sizes(largest=5000, live=20000, total=40000, affine=19000, theta=250_000, blocks=False)
