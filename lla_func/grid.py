@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +16,14 @@ from lla_func.engines import ENGINES
 from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.objective import Objective, check
+from lla_func.plan import Plan
 from lla_func.precision import full_precision
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "evaluate", "surface"]
+
+
+FEW = 150
+"""About as many points as Chebyshev sampling takes."""
 
 
 class Landscape(NamedTuple):
@@ -28,9 +34,9 @@ class Landscape(NamedTuple):
         losses: the risk at each point, [N] float64 on the CPU; NaN or infinite where the model gives that.
         chart: the chart's summary (:func:`lla_func.chart.summary`).
         diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``plan`` (how the work was cut),
-            ``check`` (the agreement with the loop), ``seconds``, ``points_per_second``, ``nonfinite`` (the count of
-            such losses), ``fallback`` (why another engine than the one asked for was taken, or None), and the
-            objective's notes such as ``batchnorm``.
+            ``rates`` (what the contenders of a trial took), ``check`` (the agreement with the loop), ``sampling``,
+            ``seconds``, ``points_per_second``, ``nonfinite`` (the count of such losses), ``fallback`` (why another
+            engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
         center: the loss at the chart's center, NaN if it was not evaluated.
     """
 
@@ -49,6 +55,8 @@ def evaluate(
     engine: str = "auto",
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
     memory_budget: int | None = None,
     sampling: str = "grid",
     tol: float | None = None,
@@ -63,13 +71,17 @@ def evaluate(
         coords: coordinates, [N, C], finite.
         engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), ``"hoisted"`` (what all
             points share is computed once, :mod:`lla_func.engines.hoisted`), ``"compiled"`` (the same through
-            ``torch.compile``, for long jobs) or ``"auto"``: on an accelerator vmap, on
-            the CPU hoisted if the job is large enough for it. The choice depends on the job alone, never on a clock,
-            so that the same call gives the same bits. Every engine but the loop is checked against the loop on two
-            points; one that can't run the objective, or fails the check, gives way to the loop with an
-            :class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective can't be recorded).
+            ``torch.compile``, for long jobs) or ``"auto"``: the fastest in a trial on the job's first points
+            (:mod:`lla_func.engines.trial`), or, in jobs of less than about a second, the one that a count of operations
+            suggests. Every engine but the loop is checked against the loop on two points; one that can't run the
+            objective, or fails the check, gives way to the loop with an :class:`EngineFallbackWarning` (``"auto"``
+            takes the loop quietly where the objective can't be recorded).
         points_per_pass: how many points share each operation. Halved when memory runs out.
         samples_per_tile: how many samples are computed together, where batches may be cut.
+        channels_last: whether images have their channels innermost in memory.
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of ``engine`` and
+            the three options before. All engines and plans give the same losses to rounding; the same plan gives the
+            same bits, while a trial, which goes by the clock, may end with another plan in another run.
         memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
             hoisted engine estimates its need from it before it allocates.
         sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until a polynomial
@@ -106,7 +118,12 @@ def evaluate(
         "samples_per_tile": samples_per_tile,
         "memory_budget": memory_budget,
     }
-    options = {name: None if value is None else positive_int(name, value) for name, value in given.items()}
+    options: dict[str, Any] = {
+        name: None if value is None else positive_int(name, value) for name, value in given.items()
+    }
+    options["channels_last"] = None if channels_last is None else bool(channels_last)
+    if plan is not None:
+        plan = _check_plan(plan)
 
     one_of("sampling", sampling, ("grid", "chebyshev"))
     if sampling == "chebyshev":
@@ -121,7 +138,13 @@ def evaluate(
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
     with bar, torch.no_grad(), full_precision():
         losses_at = Evaluator(
-            objective, chart, engine=engine, count=len(coords), options=options, advance=bar.update
+            objective,
+            chart,
+            engine=engine,
+            count=len(coords) if sampling == "grid" else min(len(coords), FEW),
+            options=options,
+            plan=plan,
+            advance=bar.update,
         )
         if sampling == "grid":
             values, sampled = losses_at(coords), None
@@ -134,6 +157,7 @@ def evaluate(
         "engine": losses_at.engine,
         "points_per_pass": losses_at.plan.points_per_pass,
         "plan": losses_at.plan._asdict(),
+        "rates": losses_at.rates,
         "check": losses_at.check,
         "sampling": sampled,
         "seconds": (seconds := time.perf_counter() - start),
@@ -168,3 +192,14 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     if not torch.isfinite(coords).all():
         raise ValueError("coords has NaN or infinite values")
     return coords
+
+
+def _check_plan(plan: Plan | Mapping[str, Any]) -> Plan:
+    if isinstance(plan, Mapping):
+        if unknown := sorted(set(plan) - set(Plan._fields)):
+            raise ValueError(f"plan has unknown entries {unknown}; a plan has {', '.join(Plan._fields)}")
+        plan = Plan(**plan)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan={plan!r} is not a plan; pass the diagnostics['plan'] of a landscape")
+    one_of("plan['engine']", plan.engine, ENGINES)
+    return plan

@@ -1,9 +1,10 @@
-"""Memory: how much is free on a device, and how much a computation leaves behind."""
+"""Memory: how much is free on a device, how much a computation leaves behind, and how large a core's cache is."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Meter", "free_memory"]
+__all__ = ["Meter", "cache_size", "free_memory"]
 
 
 class Meter(TorchDispatchMode):
@@ -68,3 +69,15 @@ def free_memory(device: torch.device | str = "cpu") -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 2 << 30
+
+
+def cache_size() -> int:
+    """Bytes of the second-level cache of a core; a common 512 kB where the system doesn't tell."""
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if (index / "level").read_text().strip() == "2":
+                size = (index / "size").read_text().strip()
+                return int(size[:-1]) * {"K": 2**10, "M": 2**20}[size[-1]]
+        except (OSError, KeyError, ValueError):
+            continue
+    return 2**19

@@ -1,29 +1,26 @@
 """The plan: how the points and samples of a job are cut into pieces, from the sizes of what is computed.
 
-A plan follows from shapes, the device and the number of threads alone, never from a clock: rounding depends on how work
-is cut, and the same call must give the same bits. The constants below were set by hand from timings on one CPU; the
-rate that a plan then has is measured on the job itself and reported beside it.
+:func:`choose` needs no clock: its plan follows from shapes, the processor's caches and the number of threads. What it
+can't know, a trial on the job's own points finds out (:mod:`lla_func.engines.trial`). Rounding depends on how work is
+cut, so a plan can be kept and followed again, which gives the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lla_func.memory import free_memory
+from lla_func.memory import cache_size, free_memory
 
 __all__ = ["Plan", "Sizes", "choose", "halved"]
 
-CACHE_BYTES = 2**19
-"""The largest value at a point should fit in a core's own cache (512 kB to 2 MB on present CPUs)."""
-
-BLOCK_BYTES = 2**19
-"""Points whose values are smaller than this together share a pass; overhead per operation matters more than cache."""
-
-WEIGHT_SHARE = 4
+WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
 
-KEEP_BYTES = 2**23
+PASS_BYTES = 2**22
+"""Points with values smaller than this share a pass, so that computing takes long beside calling."""
+
+KEEP_BYTES = 2**26
 """Up to this size of theta its partial sums are kept."""
 
 CHUNK = 256
@@ -64,6 +61,7 @@ class Plan(NamedTuple):
         keep: whether partial sums of theta are kept (faster along a row of a grid, takes memory).
         chunk: how many points one call of the engine should get.
         bytes: the estimated peak memory beyond the data and the chart; 0 if unknown.
+        channels_last: whether images have their channels innermost in memory.
     """
 
     engine: str
@@ -73,6 +71,15 @@ class Plan(NamedTuple):
     keep: bool = True
     chunk: int = 1
     bytes: int = 0
+    channels_last: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """What an engine is told so that it cuts the work in this way."""
+        return {
+            "samples_per_tile": self.samples_per_tile,
+            "points_per_pass": self.points_per_pass,
+            "channels_last": self.channels_last,
+        }
 
 
 def choose(
@@ -85,9 +92,11 @@ def choose(
     engine: str = "hoisted",
     samples_per_tile: int | None = None,
     points_per_pass: int | None = None,
+    channels_last: bool = False,
     memory_budget: int | None = None,
+    cache: int | None = None,
 ) -> Plan:
-    """The plan for a job.
+    """The plan for a job, without a trial.
 
     Args:
         sizes: what a sample and a point need.
@@ -97,27 +106,30 @@ def choose(
         workers: the most workers to use.
         engine: the name of the engine.
         samples_per_tile, points_per_pass: taken as given if not None.
+        channels_last: how images lie in memory; part of the plan.
         memory_budget: bytes; by default a share of what is free.
+        cache: bytes of a core's own cache; by default this machine's.
 
     Raises:
         MemoryError: one worker on the smallest possible tile needs more than the budget.
 
     Example:
         >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, blocks=False)
-        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, memory_budget=2**30).samples_per_tile
+        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, cache=2**19).samples_per_tile
         128
     """
+    cache = cache_size() if cache is None else cache
     budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
     keep = sizes.theta <= KEEP_BYTES
     tile = batch
     if separable:
-        in_cache = CACHE_BYTES / max(sizes.largest, 1)
+        in_cache = cache / max(sizes.largest, 1)  # the largest value of a pass should fit
         worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
         wanted = samples_per_tile or max(8, in_cache, worth_reading)
         tile = math.ceil(batch / math.ceil(batch / min(wanted, batch)))
     points = points_per_pass or 1
     if points_per_pass is None and sizes.blocks:
-        points = max(1, min(64, int(BLOCK_BYTES / max(sizes.largest * tile + sizes.theta, 1))))
+        points = max(1, min(64, int(PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1))))
 
     def needed(tile: int, points: int, workers: int) -> int:
         tilewise = workers if batch >= 2 * workers * tile else 1
@@ -141,7 +153,7 @@ def choose(
                 f"{needed(tile, points, workers)} bytes"
             )
     size = tile if separable else None
-    return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers))
+    return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers), channels_last)
 
 
 def halved(plan: Plan) -> dict[str, int] | None:

@@ -16,7 +16,7 @@ from bridges.metrics import Loss
 from lla_func import chart
 from lla_func.engines import compiled, hoisted, loop, workers
 from lla_func.engines.check import DisagreementError, compare
-from lla_func.engines.combine import Combination, combine_block
+from lla_func.engines.combine import Combination, combine_block, stacked
 from lla_func.engines.trace import TraceError, trace
 from lla_func.grid import EngineFallbackWarning, evaluate
 from lla_func.objective import Objective, from_loss
@@ -223,7 +223,9 @@ def test_a_combination_does_not_depend_on_the_points_before():
     keeping, fresh = Combination(values), Combination(values, keep=False)
     for row in rows:
         assert torch.equal(keeping.at(row), fresh.at(row))
-        torch.testing.assert_close(combine_block(values, torch.tensor([row]))[0], fresh.at(row))
+        torch.testing.assert_close(
+            combine_block(stacked(values), torch.tensor([row]), (5,))[0], fresh.at(row)
+        )
 
 
 def test_theta_is_formed_in_storage_allocated_once():
@@ -266,7 +268,7 @@ def test_gathered_points_equal_those_of_several_workers(monkeypatch):
     one = both(objective, plane)[0]
     monkeypatch.setattr(workers, "count", lambda device: 3)
     assert torch.equal(both(objective, plane)[0], one)
-    torch.testing.assert_close(both(objective, plane, samples_per_tile=1)[0], one)
+    torch.testing.assert_close(both(objective, plane, samples_per_tile=1)[0], one, rtol=1e-5, atol=0)
 
 
 def test_functional_embeddings_and_masks_hoist():

@@ -1,6 +1,7 @@
 """Engines: ways to compute the risk at many points of a chart, all with one signature.
 
-An engine is a function ``prepare(objective, chart, *, points_per_pass, samples_per_tile, memory_budget)`` that
+An engine is a function ``prepare(objective, chart, *, points_per_pass, samples_per_tile, channels_last,
+memory_budget)`` that
 returns ``(run, plan)``. ``run`` maps coefficients [N, K] of the chart's basis to the risk at each of the N points,
 float64 on the CPU; ``plan`` says how the work is cut. What can be done once for a job, the engine does in ``prepare``.
 Options that are None are the engine's to choose; options that don't concern an engine it ignores.
@@ -33,6 +34,7 @@ class Engine(Protocol):
         *,
         points_per_pass: int | None = None,
         samples_per_tile: int | None = None,
+        channels_last: bool | None = None,
         memory_budget: int | None = None,
     ) -> tuple[Run, Plan]:
         """Prepares a job."""

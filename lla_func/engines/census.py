@@ -21,8 +21,11 @@ __all__ = ["Census", "choose", "take"]
 OPERATION_SECONDS = 8e-6
 BYTES_PER_SECOND = 4e9
 FLOPS_PER_SECOND = 5e10
-RECORDING_SECONDS = 5e-3
+RECORDING_SECONDS = 1e-3
 """Nominal costs: calling an operation, writing its result, computing it, and recording it in a graph."""
+
+TRIAL_SECONDS = 1.0
+"""Jobs nominally shorter than this are done before a trial would pay; without one the same call gives the same bits."""
 
 SAVING = 0.4
 """The part of an evaluation that hoisting saves, about."""
@@ -66,17 +69,18 @@ def take(objective: Objective, theta: Tensor) -> Census:
     return Census(counter.operations, int(scale * counter.bytes), int(scale * flops.get_total_flops()))
 
 
-def choose(objective: Objective, chart: Chart, count: int) -> str:
-    """The engine that should be fastest for ``count`` points."""
-    if chart.origin.device.type != "cpu":
-        return "vmap"
+def choose(objective: Objective, chart: Chart, count: int) -> tuple[str, bool]:
+    """The engine that should be fastest for ``count`` points, and whether a trial against the loop is worth it."""
     if objective.adapt is not None or count < FEWEST_POINTS:
-        return "loop"
+        return "loop", False
+    if chart.origin.device.type != "cpu":
+        return "vmap", True
     census = take(objective, chart.origin)
     total = sum(samples(batch) for batch in objective.batches)
     ratio = total / samples(next(iter(objective.batches)))
-    pays = SAVING * count * census.seconds * ratio > RECORDING_SECONDS * census.operations
-    return "hoisted" if pays else "loop"
+    left = count * census.seconds * ratio
+    pays = SAVING * left > RECORDING_SECONDS * census.operations
+    return ("hoisted" if pays else "loop"), pays and left > TRIAL_SECONDS
 
 
 class _Counter(TorchDispatchMode):

@@ -9,7 +9,7 @@ from lla_func.chart import Chart
 from lla_func.engines import loop
 from lla_func.objective import Objective
 
-__all__ = ["DisagreementError", "compare", "tolerance"]
+__all__ = ["DisagreementError", "agree", "compare", "tolerance"]
 
 
 class DisagreementError(ArithmeticError):
@@ -38,14 +38,20 @@ def compare(objective: Objective, chart: Chart, coefficients: Tensor, losses: Te
     finite = torch.isfinite(losses).nonzero().flatten().tolist() or list(range(len(losses)))
     places = sorted({finite[0], finite[len(finite) // 2]})
     run, _ = loop.prepare(objective, chart)
-    expected = run(coefficients[places])
-    actual = losses[places]
-    bound = tolerance(chart.origin.dtype)
-    atol = 100 * torch.finfo(chart.origin.dtype).eps
-    gap = (actual - expected).abs()
+    return agree(losses[places], run(coefficients[places]), chart.origin.dtype)
+
+
+def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Compares losses with the loop's at the same points; returns and raises what :func:`compare` does.
+
+    Args:
+        actual, expected: an engine's losses and the loop's, [n].
+        dtype: that they were computed in.
+    """
+    bound, atol = tolerance(dtype), 100 * torch.finfo(dtype).eps
     if not torch.allclose(actual, expected, rtol=bound, atol=atol, equal_nan=True):
         raise DisagreementError(
             f"it gives {actual.tolist()} where the loop gives {expected.tolist()}; rounding would be {bound:.0e}"
         )
-    scale = expected.abs().clamp_min(atol / bound)
-    return {"points": len(places), "tolerance": bound, "difference": float((gap / scale).nan_to_num().max())}
+    gap = (actual - expected).abs() / expected.abs().clamp_min(atol / bound)
+    return {"points": len(actual), "tolerance": bound, "difference": float(gap.nan_to_num().max())}

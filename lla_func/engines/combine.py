@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Combination", "combine_block"]
+__all__ = ["Combination", "combine_block", "stacked"]
 
 
 class Combination:
@@ -48,8 +48,26 @@ class Combination:
         return total
 
 
-def combine_block(values: Sequence[Tensor], coefficients: Tensor) -> Tensor:
-    """The value at a block of points, [n, ...], from coefficients [n, K], by one matrix product."""
-    origin, *directions = (value.reshape(-1) for value in values)
-    basis = torch.stack(directions)
-    return torch.addmm(origin, coefficients, basis).view(len(coefficients), *values[0].shape)
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """f_0, f_1, ... f_K as the rows of a matrix, [K + 1, elements], for :func:`combine_block`."""
+    return torch.stack([value.reshape(-1) for value in values])
+
+
+def combine_block(rows: Tensor, coefficients: Tensor, shape: Sequence[int]) -> Tensor:
+    """The value at a block of points by one matrix product.
+
+    Args:
+        rows: of :func:`stacked`, [K + 1, elements].
+        coefficients: [n, K].
+        shape: of the value at one point.
+
+    Returns:
+        [n, *shape], in memory of its own.
+
+    Example:
+        >>> rows = stacked([torch.zeros(2), torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])])
+        >>> combine_block(rows, torch.tensor([[2.0, 3.0]]), (2,))
+        tensor([[2., 3.]])
+    """
+    ones = coefficients.new_ones(len(coefficients), 1)
+    return torch.mm(torch.cat([ones, coefficients], 1), rows).view(len(coefficients), *shape)

@@ -28,6 +28,7 @@ def prepare(
     *,
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
     memory_budget: int | None = None,
 ) -> tuple[Callable[[Tensor], Tensor], Plan]:
     """The hoisted engine with its graphs compiled: blocks of points are batched first, then compiled."""
@@ -37,6 +38,7 @@ def prepare(
         chart,
         points_per_pass=points_per_pass,
         samples_per_tile=samples_per_tile,
+        channels_last=channels_last,
         memory_budget=memory_budget,
         compile=partial(torch.compile, dynamic=False) if possible else None,
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lla_func.chart import Chart
-from lla_func.engines import ENGINES, Run
+from lla_func.engines import ENGINES, Run, trial
 from lla_func.engines.census import choose
 from lla_func.engines.check import compare
 from lla_func.engines.trace import TraceError
@@ -31,12 +31,14 @@ class Evaluator:
         objective, chart: the job.
         engine: the name of an engine, or ``"auto"``.
         count: about how many points there will be, for ``"auto"``.
-        options: the engine's ``points_per_pass``, ``samples_per_tile`` and ``memory_budget``.
+        options: the engine's ``points_per_pass``, ``samples_per_tile``, ``channels_last`` and ``memory_budget``.
+        plan: a plan to follow exactly; then engine and options don't count, but for the budget.
         advance: called with the number of points done.
 
     Attributes:
         engine: the name of the engine in use.
         plan: how it cuts the work.
+        rates: what the contenders of the trial took, in seconds a point; empty if there was none.
         check: its agreement with the loop, or None if there was nothing to check.
         fallback: why another engine than the one asked for is in use, or None.
         evaluations: how many points were computed.
@@ -49,26 +51,50 @@ class Evaluator:
         *,
         engine: str,
         count: int,
-        options: Mapping[str, int | None],
+        options: Mapping[str, Any],
+        plan: Plan | None = None,
         advance: Callable[[int], Any] = lambda points: None,
     ) -> None:
         self.objective = objective
         self.chart = chart
-        self.asked = engine
-        self.options = dict(options)
+        self.asked = engine if plan is None else plan.engine
+        self.count = count
+        self.options = dict(options) | ({} if plan is None else plan.options())
         self.advance = advance
-        self.engine = engine if engine != "auto" else choose(objective, chart, count)
-        self.plan = Plan(self.engine)
+        self.engine = self.asked
+        self.plan = plan or Plan(self.asked)
+        self.rates: list[dict[str, Any]] = []
         self.check: dict[str, float] | None = None
         self.fallback: str | None = None
         self.evaluations = 0
         self._run: Run | None = None
+        self._known: tuple[Tensor, Tensor] | None = None  # what the trial computed: coefficients and losses
+
+    def settle(self, coords: Tensor) -> None:
+        """Decides on engine and plan, by a trial on the first of these points where that is worth it."""
+        if self.engine != "auto":
+            return
+        contender, trial_pays = choose(self.objective, self.chart, self.count)
+        self.engine = contender
+        rows = self.chart.coefficients(coords[: 4 * trial.POINTS]).to(self.chart.basis)
+        if not trial_pays or len(rows) < 2:
+            return
+        try:
+            best, self.rates = trial.hold(
+                self.objective, self.chart, rows, count=self.count, options=self.options, engine=contender
+            )
+        except Exception as error:
+            self._recover(error)
+            return
+        self.engine, self._run, self.plan, self.check = best.plan.engine, best.run, best.plan, best.check
+        self._known = rows[: len(best.losses)], best.losses
 
     def __call__(self, coords: Tensor) -> Tensor:
         """The losses [N] at coordinates [N, C], float64 on the CPU."""
+        self.settle(coords)
         coefficients = self.chart.coefficients(coords).to(self.chart.basis)
-        losses: list[Tensor] = []
-        done = 0
+        losses = self._first(coefficients)
+        done = sum(map(len, losses))
         while done < len(coefficients):
             try:
                 if self._run is None:
@@ -85,6 +111,19 @@ class Evaluator:
             self.evaluations += len(rows)
             self.advance(len(rows))
         return torch.cat(losses)
+
+    def _first(self, coefficients: Tensor) -> list[Tensor]:
+        """What the trial's winner computed of these points, if it is the beginning of them in whole passes."""
+        if self._known is None:
+            return []
+        rows, losses = self._known
+        self._known = None
+        size = len(rows) // self.plan.points_per_pass * self.plan.points_per_pass
+        if size == 0 or not torch.equal(coefficients[:size], rows[:size]):
+            return []
+        self.evaluations += size
+        self.advance(size)
+        return [losses[:size]]
 
     def _recover(self, error: Exception) -> None:
         """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""

@@ -9,17 +9,20 @@ Tiles, or points if there are few tiles, go to workers of one thread each (:mod:
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from lla_func.chart import Chart
 from lla_func.engines import workers
-from lla_func.engines.combine import Combination, combine_block
+from lla_func.engines.combine import Combination, combine_block, stacked
+from lla_func.engines.record import record
+from lla_func.engines.reuse import reuse
 from lla_func.engines.split import Split, footprint, hoist, split
 from lla_func.engines.trace import TraceError, signature
 from lla_func.objective import Batch, Objective, samples, tiles, weigh
@@ -39,6 +42,7 @@ def prepare(
     *,
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
     memory_budget: int | None = None,
     compile: Compile | None = None,
 ) -> tuple[Callable[[Tensor], Tensor], Plan]:
@@ -56,46 +60,104 @@ def prepare(
     first = next(iter(objective.batches))
     probe = next(tiles(first, samples_per_tile or 64)) if objective.separable else first
     parts = split(objective.loss, chart.origin, probe)
-    plan = choose(
+    if channels_last is None:
+        channels_last = channels_last_is_faster(chart.origin.device)
+    cut = partial(
+        choose,
         footprint(parts, samples(probe)),
         batch=samples(first),
         directions=len(chart.basis),
         separable=objective.separable,
         workers=workers.count(chart.origin.device),
-        samples_per_tile=samples_per_tile,
-        points_per_pass=points_per_pass,
         memory_budget=memory_budget,
     )
-    known: dict[Hashable, _Program] = {}
+    plan = cut(
+        samples_per_tile=samples_per_tile,
+        points_per_pass=points_per_pass,
+        channels_last=channels_last and parts.images,
+    )
+    return Hoisted(objective, chart, plan, {signature(probe): parts}, cut, compile), plan
 
-    def program(tile: Batch) -> _Program:
-        key = signature(tile)
-        if key not in known:
-            if len(known) == MOST_SIGNATURES:
-                raise TraceError(f"its batches come in more than {MOST_SIGNATURES} shapes")
-            fresh = parts if key == signature(probe) else split(objective.loss, chart.origin, tile)
-            known[key] = _Program(fresh, chart, plan, compile)
-        return known[key]
 
-    def run(coefficients: Tensor) -> Tensor:
+def channels_last_is_faster(device: torch.device) -> bool:
+    """A guess at how convolutions like their images in float32: measured on one processor of each kind, CPUs only."""
+    return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+
+
+class Hoisted:
+    """Maps coefficients [N, K] to losses [N]: a :data:`lla_func.engines.Run`.
+
+    Attributes:
+        seconds_shared: what the last call spent on things that points share, by the clock.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        chart: Chart,
+        plan: Plan,
+        parts: dict[Hashable, Split],
+        cut: Callable[..., Plan],
+        compile: Compile | None,
+    ) -> None:
+        self.objective = objective
+        self.chart = chart
+        self.plan = plan
+        self.parts = parts
+        self.cut = cut
+        self.compile = compile
+        self.programs: dict[Hashable, _Program] = {}
+        self.seconds_shared = 0.0
+
+    def __call__(self, coefficients: Tensor) -> Tensor:
+        objective, plan = self.objective, self.plan
         losses: list[Tensor] = []
         weights: list[int] = []
+        self.seconds_shared = 0.0
         for batch in objective.batches:
             pieces = list(tiles(batch, plan.samples_per_tile)) if plan.samples_per_tile else [batch]
-            programs = [program(piece) for piece in pieces]
-            results = [coefficients.new_empty(len(coefficients)) for _ in pieces]
+            programs = [self._program(piece) for piece in pieces]
+            results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
             jobs = list(zip(programs, pieces, results, strict=True))
+            before = sum(program.seconds_shared for program in self.programs.values())
+            for program, data, _ in {id(job[0]): job for job in jobs}.values():
+                program.record(coefficients, data)
             if len(pieces) >= 2 * plan.workers:
                 workers.run([partial(p.tile, coefficients, d, out) for p, d, out in jobs], plan.workers)
+                share = 1 / plan.workers
             else:
                 for p, data, out in jobs:
-                    workers.run(list(p.stretches(coefficients, data, out, 4 * plan.workers)), plan.workers)
+                    count = max(1, min(4, len(coefficients) // (8 * plan.workers))) * plan.workers
+                    workers.run(list(p.stretches(coefficients, data, out, count)), plan.workers)
+                share = 1.0
+            after = sum(program.seconds_shared for program in self.programs.values())
+            self.seconds_shared += share * (after - before)
             losses += results
             weights += [weigh(objective, piece) for piece in pieces]
-        total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).to("cpu", torch.float64)
+        total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).cpu()
         return total / sum(weights) if objective.reduction == "mean" else total
 
-    return run, plan
+    def _program(self, tile: Batch) -> _Program:
+        key = signature(tile)
+        if key not in self.programs:
+            if len(self.programs) == MOST_SIGNATURES:
+                raise TraceError(f"its batches come in more than {MOST_SIGNATURES} shapes")
+            if key not in self.parts:
+                self.parts[key] = split(self.objective.loss, self.chart.origin, tile)
+            self.programs[key] = _Program(self.parts[key], self.chart, self.plan, self.compile)
+        return self.programs[key]
+
+    def vary(self, plan: Plan, **changes: Any) -> tuple[Hoisted, Plan]:
+        """The same job under another plan; what was recorded is used again.
+
+        Raises:
+            MemoryError: the budget is too small for it.
+        """
+        options = plan.options() | changes
+        if not any(parts.images for parts in self.parts.values()):
+            options["channels_last"] = False
+        varied = self.cut(**options)
+        return Hoisted(self.objective, self.chart, varied, self.parts, self.cut, self.compile), varied
 
 
 class _Program:
@@ -110,16 +172,25 @@ class _Program:
         self.compile = compile
         self.block: Callable[..., Tensor] | None = None
         self.storage: dict[int, tuple[Combination, Sequence[Tensor]]] = {}
+        self.seconds_shared = 0.0
+
+    def hoist(self, batch: Batch) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """What all points share on one tile."""
+        start = time.perf_counter()
+        chart, plan = self.chart, self.plan
+        shared = hoist(self.parts, chart.origin, chart.basis, batch, channels_last=plan.channels_last)
+        self.seconds_shared += time.perf_counter() - start
+        return shared
 
     def tile(self, coefficients: Tensor, batch: Batch, out: Tensor, worker: int) -> None:
         """Fills out [N] with the losses of one tile at all points."""
-        self.stretch(coefficients, hoist(self.parts, self.chart.origin, self.chart.basis, batch), out, worker)
+        self.stretch(coefficients, self.hoist(batch), out, worker)
 
     def stretches(
         self, coefficients: Tensor, batch: Batch, out: Tensor, count: int
     ) -> Iterator[workers.Task]:
         """The same as ``count`` tasks, each for a stretch of the points."""
-        shared = hoist(self.parts, self.chart.origin, self.chart.basis, batch)
+        shared = self.hoist(batch)
         size = -(-len(coefficients) // count)
         size = -(-size // self.plan.points_per_pass) * self.plan.points_per_pass
         for rows, losses in zip(coefficients.split(size), out.split(size), strict=True):
@@ -146,25 +217,36 @@ class _Program:
         self, coefficients: Tensor, affine: list[list[Tensor]], constant: list[Tensor], out: Tensor
     ) -> None:
         """Blocks all have one size: the last one repeats its last point."""
+        assert self.block is not None
         size = self.plan.points_per_pass
-        for rows, losses in zip(coefficients.split(size), out.split(size), strict=True):
-            full = torch.cat([rows, rows[-1:].expand(size - len(rows), -1)]) if len(rows) < size else rows
-            theta = combine_block(self.theta, full)
-            combined = [combine_block(values, full) for values in affine]
-            if self.block is None:
-                self.block = self._record_block(theta, combined, constant)
-            losses.copy_(self.block(theta, *combined, *constant)[: len(rows)])
+        rows = [stacked(values) for values in affine]
+        for points, losses in zip(coefficients.split(size), out.split(size), strict=True):
+            theta, combined = self._block_values(points, rows)
+            losses.copy_(self.block(theta, *combined, *constant)[: len(points)])
 
-    def _record_block(
-        self, theta: Tensor, combined: list[Tensor], constant: list[Tensor]
-    ) -> Callable[..., Tensor]:
-        """The loss at a block of points as a graph of its own, so that vmap's dispatch is paid once."""
+    def record(self, coefficients: Tensor, batch: Batch) -> None:
+        """Makes the loss at a block of points a graph of its own, so that vmap's dispatch is paid once."""
+        if self.plan.points_per_pass == 1 or self.block is not None:
+            return
 
         def at_point(theta: Tensor, *values: Tensor) -> Tensor:
             return self.parts.point(*self.parts.views(theta), *values)
 
+        affine, constant = self.hoist(batch)
+        self.shapes = [values[0].shape for values in affine]
+        self.theta_rows = stacked(self.theta)
+        theta, combined = self._block_values(coefficients[:1], [stacked(values) for values in affine])
         axes = (0, *(0 for _ in combined), *(None for _ in constant))
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*batching rule.*")
-            block = make_fx(torch.func.vmap(at_point, in_dims=axes))(theta, *combined, *constant)
-        return block if self.compile is None else self.compile(block)
+            block = record(torch.func.vmap(at_point, in_dims=axes), theta, *combined, *constant)
+        reuse(block.graph, fresh=1 + len(combined))
+        block.recompile()
+        self.block = block if self.compile is None else self.compile(block)
+
+    def _block_values(self, points: Tensor, rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Theta and the affine values at a full block that begins with these points."""
+        missing = self.plan.points_per_pass - len(points)
+        full = torch.cat([points, points[-1:].expand(missing, -1)]) if missing else points
+        theta = combine_block(self.theta_rows, full, self.theta[0].shape)
+        return theta, [combine_block(r, full, shape) for r, shape in zip(rows, self.shapes, strict=True)]

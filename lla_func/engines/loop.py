@@ -21,6 +21,7 @@ def prepare(
     *,
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
     memory_budget: int | None = None,
 ) -> tuple[Callable[[Tensor], Tensor], Plan]:
     """Evaluates points one by one; batches are cut only if ``samples_per_tile`` is given."""

@@ -5,15 +5,55 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.nn.functional import scaled_dot_product_attention
 
-from lla_func.engines.trace import arguments, shape_of
+from lla_func.engines.chains import strided
+from lla_func.engines.record import arguments, shape_of
 
-__all__ = ["fuse_attention", "share_matrix"]
+__all__ = ["add_in_product", "attention", "fuse_attention", "share_matrix"]
 
 aten = torch.ops.aten
 
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default)
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """softmax(scale Q K^T + mask) V by torch's fused kernel, with the batching rule that it lacks.
+
+    Args:
+        query, key, value: [B, H, S, E]; key and value may have another S.
+        mask: added to the scores, or None.
+        scale: of the scores.
+    """
+    return _Attention.apply(query, key, value, mask, scale)
+
+
+class _Attention(torch.autograd.Function):
+    """For blocks of points: they join the batch, since the fused kernel takes exactly four axes."""
+
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, mask, scale=scale)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing is kept: there is no gradient here."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *operands: Any) -> tuple[Tensor, int]:
+        points = info.batch_size
+        *tensors, mask, scale = operands
+        batch = tensors[0].movedim(in_dims[0], 0).shape[1] if in_dims[0] is not None else len(tensors[0])
+
+        def join(x: Tensor, axis: int | None) -> Tensor:
+            x = x.expand(points, *x.shape) if axis is None else x.movedim(axis, 0)
+            x = x.reshape(points, *(1,) * (5 - x.ndim), *x.shape[1:])  # a mask may lack leading axes
+            return x.expand(-1, batch, -1, -1, -1).flatten(0, 1)
+
+        query, key, value = (join(x, axis) for x, axis in zip(tensors, in_dims[:3], strict=True))
+        mask = None if mask is None else join(mask, in_dims[3])
+        return attention(query, key, value, mask, scale).unflatten(0, (points, batch)), 0
 
 
 def fuse_attention(graph: fx.Graph) -> None:
@@ -57,12 +97,31 @@ def _fuse(graph: fx.Graph, softmax: fx.Node) -> None:
     if shape_of(output) != (*shape[:3], shapes[2][3]):
         return
     with graph.inserting_before(output):
-        fused = graph.call_function(
-            aten.scaled_dot_product_attention.default,
-            (query, key, value, mask, 0.0, False),
-            {"scale": first * second},
-        )
+        query, key, value = (_as_view(graph, node) for node in (query, key, value))
+        fused = graph.call_function(attention, (query, key, value, mask, first * second))
     output.replace_all_uses_with(fused)
+
+
+def add_in_product(graph: fx.Graph) -> None:
+    """A bias that is added to a matrix product becomes part of the product."""
+    for add in graph.find_nodes(op="call_function", target=aten.add.Tensor):
+        rows, bias = arguments(add)
+        if add.kwargs or not isinstance(rows, fx.Node) or not isinstance(bias, fx.Node):
+            continue
+        shape = shape_of(rows) or ()
+        product: fx.Node = _source(rows, 2) if rows.target in _RESHAPES else rows
+        if product.target is not aten.mm.default or _reader(product) != add:
+            continue
+        if (
+            len(shape_of(bias) or ()) != 1
+            or shape_of(bias) != shape[-1:]
+            or (shape_of(product) or ())[1:] != shape[-1:]
+        ):
+            continue
+        with graph.inserting_before(add):
+            fused = graph.call_function(aten.addmm.default, (bias, *arguments(product)))
+            result = graph.call_function(aten.reshape.default, (fused, list(shape)))
+        add.replace_all_uses_with(result)
 
 
 def share_matrix(graph: fx.Graph) -> None:
@@ -78,6 +137,16 @@ def share_matrix(graph: fx.Graph) -> None:
             flat = graph.call_function(aten.mm.default, (flat, matrix))
             result = graph.call_function(aten.reshape.default, (flat, list(shape_of(product) or ())))
         product.replace_all_uses_with(result)
+
+
+def _as_view(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """The same value without moving data, where that is possible."""
+    view = strided(node)
+    if view is None or view.stride[-1] != 1:  # the fused kernel wants the features of a head side by side
+        return node
+    return graph.call_function(
+        aten.as_strided.default, (view.root, list(view.size), list(view.stride), view.offset)
+    )
 
 
 def _source(node: Any, axes: int) -> fx.Node:

@@ -9,6 +9,7 @@ Each rewrite takes a graph and changes it in place. They are exact up to roundin
 - :func:`fold_scale`: conv(x, W) * scale = conv(x, W * scale), where W is smaller than the convolution's result.
 - :func:`pick_log_probability`: the negative log likelihood as the mean over picked entries, which also has a rule for
   blocks of points.
+- :func:`normalize_classes_as_rows`: softmax over few classes, many samples at a time.
 - :mod:`.matmuls`: fused attention, and one product where a matrix is shared by a batch.
 - :func:`forget_strides`: views that demand one memory layout become reshapes, which take any.
 """
@@ -22,20 +23,23 @@ from typing import Any
 import torch
 from torch import fx
 
-from lla_func.engines.matmuls import fuse_attention, share_matrix
-from lla_func.engines.trace import arguments, elements, shape_of
+from lla_func.engines.matmuls import add_in_product, fuse_attention, share_matrix
+from lla_func.engines.record import arguments, dtype_of, elements, shape_of
 
 __all__ = [
     "REWRITES",
     "fold_scale",
     "forget_strides",
     "normalize_by_scale",
+    "normalize_classes_as_rows",
     "pick_log_probability",
     "pool_by_maximum",
     "rectify_after_pooling",
 ]
 
 aten = torch.ops.aten
+
+FEW_CLASSES = 64
 
 
 def rectify_after_pooling(graph: fx.Graph) -> None:
@@ -158,12 +162,42 @@ def pick_log_probability(graph: fx.Graph) -> None:
             call = graph.call_function
             counted = call(aten.ne.Scalar, (targets, ignored))
             places = call(aten.unsqueeze.default, (call(aten.mul.Tensor, (targets, counted)), 1))
-            weights = call(aten._to_copy.default, (counted,), {"dtype": logs.meta["tensor_meta"].dtype})
+            weights = call(aten._to_copy.default, (counted,), {"dtype": dtype_of(logs)})
             if reduction == 1:
                 weights = call(aten.div.Tensor, (weights, call(aten.sum.default, (weights,))))
             picked = call(aten.squeeze.dim, (call(aten.gather.default, (logs, 1, places)), 1))
             result = call(aten.neg.default, (call(aten.dot.default, (picked, weights)),))
         value.replace_all_uses_with(result)
+
+
+def normalize_classes_as_rows(graph: fx.Graph) -> None:
+    """The logarithm of softmax over few classes [..., C] runs over rows of the transpose.
+
+    torch's kernel takes classes that lie side by side in memory one sample at a time; with one row a class it works on
+    many samples at once, five to fifteen times faster up to some 64 classes.
+    """
+    for node in graph.find_nodes(op="call_function", target=aten._log_softmax.default):
+        logits, axis, half = arguments(node)
+        shape = shape_of(logits)
+        if (
+            shape is None
+            or len(shape) < 2
+            or axis not in (-1, len(shape) - 1)
+            or shape[-1] > FEW_CLASSES
+            or half
+        ):
+            continue
+        with graph.inserting_before(node):
+            call = graph.call_function
+            flat = call(aten.reshape.default, (logits, [-1, shape[-1]]))
+            rows = call(
+                aten.clone.default,
+                (call(aten.t.default, (flat,)),),
+                {"memory_format": torch.contiguous_format},
+            )
+            logs = call(aten._log_softmax.default, (rows, 0, False))
+            result = call(aten.reshape.default, (call(aten.t.default, (logs,)), list(shape)))
+        node.replace_all_uses_with(result)
 
 
 def forget_strides(graph: fx.Graph) -> None:
@@ -178,7 +212,9 @@ REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
     pool_by_maximum,
     normalize_by_scale,
     pick_log_probability,
+    normalize_classes_as_rows,
     share_matrix,
+    add_in_product,
     fuse_attention,
     forget_strides,
 )

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lla_func.engines.trace import shape_of
+from lla_func.engines.record import dtype_of, shape_of
 
 __all__ = ["RULES", "VIEWS", "classify", "directions", "is_view"]
 
@@ -150,7 +150,7 @@ def _keeps_affine(node: fx.Node, kinds: Mapping[fx.Node, str]) -> bool:
         return False
     if any(kinds[arg] == GENERAL for arg in node.all_input_nodes):
         return False
-    if _varies(node.kwargs, kinds) or not node.meta["tensor_meta"].dtype.is_floating_point:
+    if _varies(node.kwargs, kinds) or not _floating(node):
         return False
     varying = {i for i, arg in enumerate(node.args) if _varies(arg, kinds)}
     terms = _terms(node)
@@ -168,3 +168,8 @@ def _varies(argument: Any, kinds: Mapping[fx.Node, str]) -> bool:
     found: list[fx.Node] = []
     fx.node.map_arg(argument, lambda n: found.append(n))
     return any(kinds[n] != CONSTANT for n in found)
+
+
+def _floating(node: fx.Node) -> bool:
+    dtype = dtype_of(node)
+    return dtype is not None and dtype.is_floating_point

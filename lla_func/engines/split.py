@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
-from torch.fx.passes.shape_prop import ShapeProp
 
+from lla_func.engines.record import arguments, elements, infer, itemsize
+from lla_func.engines.reuse import reuse
 from lla_func.engines.rewrite import REWRITES, fold_scale
 from lla_func.engines.rules import VIEWS, classify, directions, is_view
-from lla_func.engines.trace import arguments, elements, itemsize, tensors, trace
+from lla_func.engines.trace import tensors, trace
 from lla_func.objective import Batch, Loss
 from lla_func.plan import Sizes
 
@@ -36,7 +37,7 @@ class Split(NamedTuple):
         span: the part of theta that points need.
         views: maps theta[span] to the views of it that points need.
         point: maps these views, the combinations of ``affine`` and the values of ``constant`` to the loss.
-        channels_last: whether values with four axes are best stored with their channels innermost.
+        images: whether it matters at the points how values with four axes lie in memory.
     """
 
     graph: fx.GraphModule
@@ -47,7 +48,7 @@ class Split(NamedTuple):
     span: slice
     views: fx.GraphModule
     point: fx.GraphModule
-    channels_last: bool
+    images: bool
 
 
 def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
@@ -60,8 +61,10 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     graph = module.graph
     for rewrite in REWRITES:
         rewrite(graph)
-    fold_scale(graph, _settle(module, theta, batch))
-    kinds = _settle(module, theta, batch)
+        _settle(graph)
+    fold_scale(graph, classify(graph))
+    _settle(graph)
+    kinds = classify(graph)
 
     outlet = graph.find_nodes(op="output")[0]
     general = [n for n in graph.nodes if kinds.get(n) == "general"]
@@ -72,6 +75,7 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     affine = [n for n in needed if kinds[n] == "affine" and not is_view(n)]
     constant = [n for n in needed if kinds[n] == "constant"]
     once = _ancestors((*affine, *constant))
+    before_views = _ancestors(views)
     span = _span(views, len(theta))
     return Split(
         graph=module,
@@ -81,16 +85,16 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
         constant=constant,
         span=span,
         views=_part(
-            module, [next(iter(graph.nodes))], [n for n in graph.nodes if n in _ancestors(views)], views, span
+            module, [next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span
         ),
-        point=_part(module, (*views, *affine, *constant), general, outlet.args[0]),
-        channels_last=any(n.target is aten.convolution.default for n in general)
+        point=_reusing(_part(module, (*views, *affine, *constant), general, outlet.args[0])),
+        images=any(n.target is aten.convolution.default for n in general)
         and not any("strided" in str(n.target) for n in general),
     )
 
 
 def hoist(
-    parts: Split, origin: Tensor, basis: Tensor, batch: Batch
+    parts: Split, origin: Tensor, basis: Tensor, batch: Batch, *, channels_last: bool = False
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
     """Computes what the points of a tile share.
 
@@ -98,6 +102,7 @@ def hoist(
         parts: the loss graph for tiles of this signature.
         origin, basis: the chart's, [P] and [K, P].
         batch: the tile.
+        channels_last: whether affine values with four axes get their channels innermost in memory.
 
     Returns:
         for each affine value its list f_0, f_1, ... f_K, and the constant values.
@@ -112,7 +117,7 @@ def hoist(
         for arg in node.all_input_nodes:
             if last_use[arg] is node and arg not in kept:
                 del values[arg]
-    dense = torch.channels_last if parts.channels_last else torch.contiguous_format
+    dense = torch.channels_last if channels_last else torch.contiguous_format
 
     def laid_out(value: Tensor) -> Tensor:
         return value.contiguous(memory_format=dense if value.ndim == 4 else torch.contiguous_format)
@@ -149,13 +154,10 @@ def footprint(parts: Split, count: int) -> Sizes:
     )
 
 
-def _settle(module: fx.GraphModule, theta: Tensor, batch: Batch) -> dict[fx.Node, str]:
-    """Cleans a changed graph, finds the shapes of its new nodes, and classifies them all."""
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    with torch.no_grad():
-        ShapeProp(module).propagate(theta, *tensors(batch))
-    return classify(module.graph)
+def _settle(graph: fx.Graph) -> None:
+    """Cleans a changed graph and finds the shapes of its new nodes."""
+    graph.eliminate_dead_code()
+    infer(graph)
 
 
 def _compute(node: fx.Node, parts: Split, supplied: Mapping, values: Mapping, count: int) -> Any:
@@ -197,6 +199,13 @@ def _span(views: Sequence[fx.Node], size: int) -> slice:
         return slice(0, size)
     bounds = [arguments(n)[2:] for n in firsts]
     return slice(min(start for start, _ in bounds), max(min(end, size) for _, end in bounds))
+
+
+def _reusing(part: fx.GraphModule) -> fx.GraphModule:
+    """The graph with activations in place; none of its inputs is written to."""
+    reuse(part.graph)
+    part.recompile()
+    return part
 
 
 def _part(

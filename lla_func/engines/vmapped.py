@@ -24,6 +24,7 @@ def prepare(
     *,
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
     memory_budget: int | None = None,
 ) -> tuple[Callable[[Tensor], Tensor], Plan]:
     """Evaluates ``points_per_pass`` points at a time by ``torch.func.vmap`` over theta.

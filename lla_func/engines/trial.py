@@ -1,0 +1,199 @@
+"""The trial: contenders timed on the first points of the job itself; the fastest goes on, and its results count.
+
+Which way to cut the work is fastest depends on the machine as much as on the job: on one processor convolutions are a
+third faster with channels innermost in memory, on another a third slower. So nothing is assumed. The loop comes first:
+it is the measure of speed, and its losses are what every other contender is checked against. The hoisted engine
+follows with the plan that shapes and caches suggest, then variants of that plan, one change at a time, as long as
+trying them costs little beside what is left to do. Last, in jobs of many minutes, the fastest plan compiled.
+
+Contenders see the same points, a few of them. A few percent of the job go into finding its plan; only what the fastest
+contender computed is kept, so that all losses come from one plan.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lla_func.chart import Chart
+from lla_func.engines import ENGINES, Run
+from lla_func.engines.check import agree
+from lla_func.engines.compiled import compiler
+from lla_func.objective import Objective
+from lla_func.plan import Plan
+
+__all__ = ["Contender", "Outcome", "hold"]
+
+SHARE = 0.04
+"""The part of the job that trying one variant may take."""
+
+MARGIN = 0.95
+"""A variant has to need less than this part of the time of the one before it, or noise would decide."""
+
+CLOSE = 1.6
+"""Two contenders within this factor of each other are timed once more."""
+
+POINTS = 16
+"""The most points that a contender is timed on."""
+
+COMPILATION_SECONDS = 60.0
+COMPILATION_SAVES = 0.2
+"""What compiling costs and what it saves, about: it is tried where the saving is several times the cost."""
+
+
+class Contender(NamedTuple):
+    """A way to do the job, with what it took.
+
+    Attributes:
+        plan: the engine and how it cuts the work.
+        run: maps coefficients to losses.
+        seconds: per point, of a job of the length asked for.
+        losses: at the points of the trial.
+        check: the agreement with the loop, None for the loop itself.
+    """
+
+    plan: Plan
+    run: Run
+    seconds: float
+    losses: Tensor
+    check: dict[str, float] | None
+
+
+class Outcome(NamedTuple):
+    """The fastest contender, and the rates of all in the order in which they were tried."""
+
+    best: Contender
+    rates: list[dict[str, Any]]
+
+
+def hold(
+    objective: Objective,
+    chart: Chart,
+    coefficients: Tensor,
+    *,
+    count: int,
+    options: Mapping[str, Any],
+    engine: str = "hoisted",
+) -> Outcome:
+    """Tries ways to evaluate a job and returns the fastest.
+
+    Args:
+        objective, chart: the job.
+        coefficients: of its first points, [n, K], at least 2.
+        count: how many points there are in all.
+        options: of the engines; those that are not None are not varied.
+        engine: the contender beside the loop.
+
+    Raises:
+        Exception: what that engine raises if it can't do the job, or disagrees with the loop.
+    """
+    size = max(2, min(len(coefficients), POINTS, int(SHARE / 2 * count)))
+    loop, plan = ENGINES["loop"](objective, chart)
+    seconds, losses = _time(loop, coefficients[:2], count=count, chunk=plan.chunk)
+    best = Contender(plan, loop, seconds, losses, None)
+    expected = losses
+    rates = [_rate(best)]
+
+    def enter(run: Run, plan: Plan) -> Contender:
+        points = math.ceil(size / plan.points_per_pass) * plan.points_per_pass
+        rows = coefficients[: max(2, points)]
+        run(rows[:2])  # storage is allocated, kernels are looked up
+        seconds, losses = _time(run, rows, count=count, chunk=plan.chunk)
+        check = agree(losses[:2], expected, chart.origin.dtype)
+        contender = Contender(plan, run, seconds, losses, check)
+        rates.append(_rate(contender))
+        return contender
+
+    start = time.perf_counter()
+    run, plan = ENGINES[engine](objective, chart, **options)
+    first = enter(run, plan)
+    recording = time.perf_counter() - start
+    if (
+        first.seconds < CLOSE * best.seconds and best.seconds < CLOSE * first.seconds
+    ):  # once more, or noise decides
+        again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
+        best = best._replace(seconds=min(best.seconds, again))
+        again, _ = _time(run, coefficients[: len(first.losses)], count=count, chunk=plan.chunk)
+        first = first._replace(seconds=min(first.seconds, again))
+        rates[:] = [_rate(best), _rate(first)]
+    if first.seconds * MARGIN < best.seconds:  # in doubt for the engine that can still be varied
+        best = first
+    vary = getattr(run, "vary", None)
+    if vary is not None:
+        front = first
+        for change in _changes(front.plan, options):
+            while change is not None:
+                cost = 3 * size * front.seconds + (0.0 if "channels_last" in change else recording)
+                if cost > SHARE * count * best.seconds:
+                    break
+                try:
+                    varied, plan = vary(front.plan, **change)
+                except MemoryError:
+                    break
+                if plan == front.plan:
+                    break
+                variant = enter(varied, plan)
+                if variant.seconds > MARGIN * front.seconds:
+                    break
+                front, change = variant, _further(variant.plan, change)
+        best = min(best, front, key=lambda contender: contender.seconds)
+    if best.plan.engine == "hoisted" and _compiling_pays(best, count):
+        try:
+            compiled = enter(*ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options())))
+            best = min(best, compiled, key=lambda contender: contender.seconds)
+        except Exception as error:  # a compiler that fails is no reason to lose the job
+            rates.append({"engine": "compiled", "failed": f"{type(error).__name__}"})
+    return Outcome(best, rates)
+
+
+def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Tensor]:
+    """Seconds a point in a job of ``count`` points, and the losses.
+
+    What a call computes once for all its points is spread over as many points as a call will have.
+    """
+    start = time.perf_counter()
+    losses = run(rows)
+    seconds = time.perf_counter() - start
+    shared = getattr(run, "seconds_shared", 0.0)
+    return (seconds - shared) / len(rows) + shared / min(chunk, count), losses
+
+
+def _changes(plan: Plan, options: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """First steps away from a plan, in what the caller left open."""
+    if options.get("channels_last") is None:
+        yield {"channels_last": not plan.channels_last}
+    if options.get("samples_per_tile") is None and plan.samples_per_tile is not None:
+        yield {"samples_per_tile": 2 * plan.samples_per_tile}
+        yield {"samples_per_tile": max(1, plan.samples_per_tile // 2)}
+    if options.get("points_per_pass") is None and plan.points_per_pass > 1:
+        yield {"points_per_pass": 2 * plan.points_per_pass}
+        yield {"points_per_pass": plan.points_per_pass // 2}
+
+
+def _further(plan: Plan, change: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One more step in the same direction, if there is one."""
+    ((name, value),) = change.items()
+    if name == "channels_last":
+        return None
+    now = getattr(plan, name)
+    return {name: value * 2 if value >= now else value // 2} if value > 1 else None
+
+
+def _compiling_pays(best: Contender, count: int) -> bool:
+    left = count * best.seconds
+    return compiler() is not None and COMPILATION_SAVES * left > 2 * COMPILATION_SECONDS
+
+
+def _rate(contender: Contender) -> dict[str, Any]:
+    plan = contender.plan
+    return {
+        "engine": plan.engine,
+        "samples_per_tile": plan.samples_per_tile,
+        "points_per_pass": plan.points_per_pass,
+        "channels_last": plan.channels_last,
+        "seconds_per_point": contender.seconds,
+    }
