@@ -225,18 +225,14 @@ def _tensors(vectors: Tensor, layout: Layout) -> Iterator[Tensor]:
 
 def _gram_schmidt(segments: Tensor) -> None:
     """Orthogonalises in place along the first axis of [K, S, ...], independently in each segment; twice is enough."""
-    axes = tuple(range(2, segments.ndim))
+    axes = tuple(range(1, segments.ndim - 1))
     for k in range(1, len(segments)):
+        bases = [segment.double() for segment in segments[:k]]
+        squares = [base.square().sum(axes, keepdim=True) for base in bases]
         for j in [*range(k)] * 2:
-            overlap = (segments[k].double() * segments[j].double()).sum(_shift(axes), keepdim=True)
-            square = segments[j].double().square().sum(_shift(axes), keepdim=True)
-            factor = torch.where(square > 0, overlap / square, 0.0)
+            overlap = (segments[k] * bases[j]).sum(axes, keepdim=True)  # float64 by promotion
+            factor = torch.where(squares[j] > 0, overlap / squares[j], 0.0)
             segments[k] -= (factor * segments[j]).to(segments.dtype)
-
-
-def _shift(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The same axes once the first axis has been indexed away."""
-    return tuple(axis - 1 for axis in axes)
 
 
 def _norm(view: Tensor, order: int) -> Tensor:

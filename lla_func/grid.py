@@ -19,7 +19,7 @@ from lla_func.objective import Objective, check
 from lla_func.plan import Plan
 from lla_func.precision import full_precision
 
-__all__ = ["EngineFallbackWarning", "Landscape", "axes", "evaluate", "surface"]
+__all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
 
 FEW = 150
@@ -61,6 +61,7 @@ def evaluate(
     sampling: str = "grid",
     tol: float | None = None,
     log_tol: bool = False,
+    tf32: bool = False,
     progress: bool = False,
 ) -> Landscape:
     """Evaluates the risk at points of a chart, exactly.
@@ -90,6 +91,8 @@ def evaluate(
             (:class:`lla_func.chebyshev.Sampling`).
         tol: the error that ``"chebyshev"`` may leave, as a part of the surface's range.
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
+        tf32: whether a GPU may compute float32 products with ten bits of mantissa, for a quick preview: faster, with
+            errors of about 1e-3. The check against the loop then compares two such results.
         progress: whether to show a progress bar.
 
     Returns:
@@ -136,7 +139,7 @@ def evaluate(
 
     start = time.perf_counter()
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
-    with bar, torch.no_grad(), full_precision():
+    with bar, torch.no_grad(), full_precision(not tf32):
         losses_at = Evaluator(
             objective,
             chart,
@@ -160,6 +163,7 @@ def evaluate(
         "rates": losses_at.rates,
         "check": losses_at.check,
         "sampling": sampled,
+        "tf32": tf32,
         "seconds": (seconds := time.perf_counter() - start),
         "points_per_second": losses_at.evaluations / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
@@ -167,6 +171,35 @@ def evaluate(
         **objective.notes,
     }
     return Landscape(coords, values, summary(chart), diagnostics)
+
+
+def describe(diagnostics: Mapping[str, Any]) -> str:
+    """The plan of a landscape and what its contenders took, as text for people.
+
+    Args:
+        diagnostics: of a :class:`Landscape`.
+    """
+
+    def cut(plan: Mapping[str, Any]) -> str:
+        parts = [str(plan["engine"])]
+        if plan["samples_per_tile"] is not None:
+            parts.append(f"tiles of {plan['samples_per_tile']} samples")
+        if plan["points_per_pass"] > 1:
+            parts.append(f"{plan['points_per_pass']} points a pass")
+        if plan["channels_last"]:
+            parts.append("channels last")
+        return ", ".join(parts)
+
+    plan = diagnostics["plan"]
+    lines = [
+        f"plan: {cut(plan)}; workers: {plan['workers']}; {diagnostics['points_per_second']:.4g} points a second"
+    ]
+    for rate in diagnostics["rates"]:
+        if "failed" in rate:
+            lines.append(f"  tried {rate['engine']}: failed with {rate['failed']}")
+        else:
+            lines.append(f"  tried {cut(rate)}: {1e3 * rate['seconds_per_point']:.3g} ms a point")
+    return "\n".join(lines)
 
 
 def axes(landscape: Landscape) -> tuple[Tensor, ...]:

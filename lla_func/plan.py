@@ -123,13 +123,17 @@ def choose(
     keep = sizes.theta <= KEEP_BYTES
     tile = batch
     if separable:
-        in_cache = cache / max(sizes.largest, 1)  # the largest value of a pass should fit
-        worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
-        wanted = samples_per_tile or max(8, in_cache, worth_reading)
-        tile = math.ceil(batch / math.ceil(batch / min(wanted, batch)))
+        if samples_per_tile is not None:
+            count = math.ceil(batch / min(samples_per_tile, batch))
+        else:
+            in_cache = cache / max(sizes.largest, 1)  # the largest value of a pass should fit
+            worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
+            count = max(1, round(batch / max(8, in_cache, worth_reading)))
+        tile = math.ceil(batch / count)
     points = points_per_pass or 1
     if points_per_pass is None and sizes.blocks:
-        points = max(1, min(64, int(PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1))))
+        fitting = PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1)
+        points = 2 ** round(math.log2(min(64.0, max(1.0, fitting))))  # a divisor of CHUNK
 
     def needed(tile: int, points: int, workers: int) -> int:
         tilewise = workers if batch >= 2 * workers * tile else 1

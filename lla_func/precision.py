@@ -17,10 +17,10 @@ def full_precision(enabled: bool = True) -> Iterator[None]:
 
     TensorFloat-32 keeps 10 bits of the mantissa, an error of 1e-3 that shows as noise on a loss surface and drowns
     small Hessian eigenvalues. torch allows it in convolutions by default. Without a GPU this changes nothing.
+
+    Args:
+        enabled: False allows TensorFloat-32 in both instead.
     """
-    if not enabled:
-        yield
-        return
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     # torch 2.9 has new names for these settings. The older ones still work, and the rest of torch reads them, but not
@@ -33,7 +33,7 @@ def full_precision(enabled: bool = True) -> Iterator[None]:
         older = []
     try:
         for part, name, _ in older or saved:
-            setattr(part, name, False if older else "ieee")
+            setattr(part, name, not enabled if older else ("ieee" if enabled else "tf32"))
         yield
     finally:
         for part, name, value in older + saved:

@@ -1,4 +1,4 @@
-"""Full precision: TensorFloat-32 is off inside, and everything is as before outside, whichever names set it."""
+"""Full precision: TensorFloat-32 is off inside (or on, for previews), and everything is as before outside, whichever names set it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def test_it_is_full_inside_and_as_before_outside(value):
                 pass
         assert state() == during
         with full_precision(enabled=False):
-            assert state() == during
+            assert MATMUL.allow_tf32
+            assert CUDNN.allow_tf32
+        assert state() == during
         with pytest.raises(KeyboardInterrupt), full_precision():
             raise KeyboardInterrupt
         assert state() == during

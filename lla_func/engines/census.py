@@ -18,7 +18,7 @@ from lla_func.objective import Objective, loss_at, samples, tiles
 
 __all__ = ["Census", "choose", "take"]
 
-OPERATION_SECONDS = 8e-6
+OPERATION_SECONDS = 2.5e-5
 BYTES_PER_SECOND = 4e9
 FLOPS_PER_SECOND = 5e10
 RECORDING_SECONDS = 1e-3
@@ -38,11 +38,19 @@ FEWEST_POINTS = 16
 
 
 class Census(NamedTuple):
-    """What one evaluation of the loss takes: operations called, bytes written, floating-point operations."""
+    """What one evaluation of the loss takes.
+
+    Attributes:
+        operations: how many are called.
+        bytes: written by them.
+        flops: floating-point operations.
+        largest: bytes of the largest result, for one sample.
+    """
 
     operations: int
     bytes: int
     flops: int
+    largest: int
 
     @property
     def seconds(self) -> float:
@@ -58,7 +66,7 @@ def take(objective: Objective, theta: Tensor) -> Census:
         >>> from lla_func.objective import from_loss
         >>> objective = from_loss(lambda theta, x: (x @ theta).sum(), torch.ones(4), [torch.ones(8, 4)])
         >>> take(objective, objective.theta)
-        Census(operations=2, bytes=36, flops=0)
+        Census(operations=2, bytes=36, flops=0, largest=4)
     """
     counter = _Counter()
     batch = next(iter(objective.batches))
@@ -66,7 +74,12 @@ def take(objective: Objective, theta: Tensor) -> Census:
     with torch.no_grad(), FlopCounterMode(display=False) as flops, counter:
         loss_at(objective, theta)(theta, tile)
     scale = samples(batch) / samples(tile)
-    return Census(counter.operations, int(scale * counter.bytes), int(scale * flops.get_total_flops()))
+    return Census(
+        operations=counter.operations,
+        bytes=int(scale * counter.bytes),
+        flops=int(scale * flops.get_total_flops()),
+        largest=counter.largest // samples(tile),
+    )
 
 
 def choose(objective: Objective, chart: Chart, count: int) -> tuple[str, bool]:
@@ -90,10 +103,13 @@ class _Counter(TorchDispatchMode):
         super().__init__()
         self.operations = 0
         self.bytes = 0
+        self.largest = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.operations += 1
         if not func.is_view:
-            self.bytes += sum(leaf.nbytes for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+            sizes = [leaf.nbytes for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+            self.bytes += sum(sizes)
+            self.largest = max(self.largest, *sizes, 0)
         return result

@@ -9,6 +9,7 @@ Tiles, or points if there are few tiles, go to workers of one thread each (:mod:
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,11 +21,13 @@ from torch import Tensor
 
 from lla_func.chart import Chart
 from lla_func.engines import workers
+from lla_func.engines.census import take
 from lla_func.engines.combine import Combination, combine_block, stacked
 from lla_func.engines.record import record
 from lla_func.engines.reuse import reuse
 from lla_func.engines.split import Split, footprint, hoist, split
 from lla_func.engines.trace import TraceError, signature
+from lla_func.memory import cache_size
 from lla_func.objective import Batch, Objective, samples, tiles, weigh
 from lla_func.plan import Plan, choose
 
@@ -58,7 +61,7 @@ def prepare(
     if objective.adapt is not None:
         raise TraceError("the loss adapts to each point (recalibrated BatchNorm)")
     first = next(iter(objective.batches))
-    probe = next(tiles(first, samples_per_tile or 64)) if objective.separable else first
+    probe = next(tiles(first, samples_per_tile or _likely_tile(objective))) if objective.separable else first
     parts = split(objective.loss, chart.origin, probe)
     if channels_last is None:
         channels_last = channels_last_is_faster(chart.origin.device)
@@ -82,6 +85,13 @@ def prepare(
 def channels_last_is_faster(device: torch.device) -> bool:
     """A guess at how convolutions like their images in float32: measured on one processor of each kind, CPUs only."""
     return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+
+
+def _likely_tile(objective: Objective) -> int:
+    """About the tile that the plan will have, so that the loss is recorded only once."""
+    batch = samples(next(iter(objective.batches)))
+    in_cache = cache_size() / max(1, take(objective, objective.theta).largest)
+    return math.ceil(batch / max(1, round(batch / max(8, in_cache))))
 
 
 class Hoisted:
