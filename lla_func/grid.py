@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from lla_func import checkpoint
 from lla_func.chart import Chart, mesh_axes, summary
 from lla_func.chebyshev import sample
 from lla_func.engines import ENGINES
 from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
 from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
 from lla_func.plan import Plan
 from lla_func.precision import full_precision
+from lla_func.store import writable_directory
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
 
 FEW = 150
 """About as many points as Chebyshev sampling takes."""
-
-
-class Landscape(NamedTuple):
-    """The losses at points of a chart.
-
-    Attributes:
-        coords: coordinates, [N, C] float64 on the CPU.
-        losses: the risk at each point, [N] float64 on the CPU; NaN or infinite where the model gives that.
-        chart: the chart's summary (:func:`lla_func.chart.summary`).
-        diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``plan`` (how the work was cut),
-            ``rates`` (what the contenders of a trial took), ``check`` (the agreement with the loop), ``sampling``,
-            ``seconds``, ``points_per_second``, ``nonfinite`` (the count of such losses), ``fallback`` (why another
-            engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
-        center: the loss at the chart's center, NaN if it was not evaluated.
-    """
-
-    coords: Tensor
-    losses: Tensor
-    chart: dict[str, Any]
-    diagnostics: dict[str, Any]
-    center: float = float("nan")
 
 
 def evaluate(
@@ -62,6 +45,7 @@ def evaluate(
     tol: float | None = None,
     log_tol: bool = False,
     tf32: bool = False,
+    store: str | Path | None = None,
     progress: bool = False,
 ) -> Landscape:
     """Evaluates the risk at points of a chart, exactly.
@@ -93,6 +77,10 @@ def evaluate(
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         tf32: whether a GPU may compute float32 products with ten bits of mantissa, for a quick preview: faster, with
             errors of about 1e-3. The check against the loop then compares two such results.
+        store: a folder that keeps finished points on disk (:mod:`lla_func.checkpoint`). The same call goes on where it
+            was interrupted, along the same plan, so that the losses are bit for bit those of an unbroken run. Several
+            processes that make the same call with the same folder share the work; each returns the whole landscape.
+            A finished store is read by :func:`lla_func.checkpoint.load_landscape`, and by the same call.
         progress: whether to show a progress bar.
 
     Returns:
@@ -100,7 +88,7 @@ def evaluate(
 
     Raises:
         ValueError: coords has another shape than [N, C], is empty or not finite; the chart or the objective is
-            malformed.
+            malformed; store holds another job.
 
     Example:
         >>> from lla_func.chart import line
@@ -125,8 +113,7 @@ def evaluate(
         name: None if value is None else positive_int(name, value) for name, value in given.items()
     }
     options["channels_last"] = None if channels_last is None else bool(channels_last)
-    if plan is not None:
-        plan = _check_plan(plan)
+    given_plan = None if plan is None else _check_plan(plan)
 
     one_of("sampling", sampling, ("grid", "chebyshev"))
     if sampling == "chebyshev":
@@ -137,18 +124,37 @@ def evaluate(
         finite_number("tol", tol, above=0)
         mesh_axes(coords)
 
+    count = len(coords) if sampling == "grid" else min(len(coords), FEW)
     start = time.perf_counter()
     bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
     with bar, torch.no_grad(), full_precision(not tf32):
-        losses_at = Evaluator(
-            objective,
-            chart,
-            engine=engine,
-            count=len(coords) if sampling == "grid" else min(len(coords), FEW),
-            options=options,
-            plan=plan,
-            advance=bar.update,
-        )
+
+        def evaluator(plan: Plan | None, advance: Callable[[int], Any]) -> Evaluator:
+            return Evaluator(
+                objective, chart, engine=engine, count=count, options=options, plan=plan, advance=advance
+            )
+
+        if store is None:
+            losses_at: Any = (working := evaluator(given_plan, bar.update))
+        else:
+            folder = writable_directory("store", store)
+            settings = {"sampling": sampling, "tol": tol, "log_tol": log_tol, "tf32": tf32, "engine": engine}
+            settings |= {"dtype": str(objective.theta.dtype), **options} | (
+                {"plan": given_plan._asdict()} if given_plan else {}
+            )
+            job = checkpoint.identity(objective, chart, coords, settings)
+
+            def settle() -> Plan:
+                trying = evaluator(given_plan, lambda points: None)
+                trying.settle(coords)
+                trying(coords[:2])
+                return trying.plan
+
+            followed = checkpoint.begin(folder, job, settle)
+            if (folder / "landscape.npz").exists():
+                return checkpoint.load_landscape(folder)
+            working = evaluator(followed, lambda points: None)
+            losses_at = checkpoint.remembered(working, folder, followed, advance=_updating(bar))
         if sampling == "grid":
             values, sampled = losses_at(coords), None
         else:
@@ -157,63 +163,24 @@ def evaluate(
             sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
             del sampled["losses"]
     diagnostics = {
-        "engine": losses_at.engine,
-        "points_per_pass": losses_at.plan.points_per_pass,
-        "plan": losses_at.plan._asdict(),
-        "rates": losses_at.rates,
-        "check": losses_at.check,
+        "engine": working.engine,
+        "points_per_pass": working.plan.points_per_pass,
+        "plan": working.plan._asdict(),
+        "rates": working.rates,
+        "check": working.check,
         "sampling": sampled,
         "tf32": tf32,
+        "store": None if store is None else str(store),
         "seconds": (seconds := time.perf_counter() - start),
-        "points_per_second": losses_at.evaluations / seconds,
+        "points_per_second": working.evaluations / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
-        "fallback": losses_at.fallback,
+        "fallback": working.fallback,
         **objective.notes,
     }
-    return Landscape(coords, values, summary(chart), diagnostics)
-
-
-def describe(diagnostics: Mapping[str, Any]) -> str:
-    """The plan of a landscape and what its contenders took, as text for people.
-
-    Args:
-        diagnostics: of a :class:`Landscape`.
-    """
-
-    def cut(plan: Mapping[str, Any]) -> str:
-        parts = [str(plan["engine"])]
-        if plan["samples_per_tile"] is not None:
-            parts.append(f"tiles of {plan['samples_per_tile']} samples")
-        if plan["points_per_pass"] > 1:
-            parts.append(f"{plan['points_per_pass']} points a pass")
-        if plan["channels_last"]:
-            parts.append("channels last")
-        return ", ".join(parts)
-
-    plan = diagnostics["plan"]
-    lines = [
-        f"plan: {cut(plan)}; workers: {plan['workers']}; {diagnostics['points_per_second']:.4g} points a second"
-    ]
-    for rate in diagnostics["rates"]:
-        if "failed" in rate:
-            lines.append(f"  tried {rate['engine']}: failed with {rate['failed']}")
-        else:
-            lines.append(f"  tried {cut(rate)}: {1e3 * rate['seconds_per_point']:.3g} ms a point")
-    return "\n".join(lines)
-
-
-def axes(landscape: Landscape) -> tuple[Tensor, ...]:
-    """The C axes of a landscape that was evaluated on a mesh, each sorted and float64.
-
-    Raises:
-        ValueError: the coordinates are not a full mesh.
-    """
-    return mesh_axes(landscape.coords)
-
-
-def surface(landscape: Landscape) -> Tensor:
-    """The losses of a mesh as an array with one axis for each coordinate: [steps, steps] for a plane."""
-    return landscape.losses.reshape([len(axis) for axis in axes(landscape)])
+    landscape = Landscape(coords, values, summary(chart), diagnostics)
+    if store is not None:
+        checkpoint.finish(folder, landscape)
+    return landscape
 
 
 def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
@@ -236,3 +203,18 @@ def _check_plan(plan: Plan | Mapping[str, Any]) -> Plan:
         raise TypeError(f"plan={plan!r} is not a plan; pass the diagnostics['plan'] of a landscape")
     one_of("plan['engine']", plan.engine, ENGINES)
     return plan
+
+
+def _updating(bar: Any) -> Callable[[int], Any]:
+    """Advances a progress bar; what was finished before counts as its beginning, so that the rate is right."""
+    first = True
+
+    def advance(points: int) -> None:
+        nonlocal first
+        if first:
+            bar.reset()
+            bar.initial = points
+            first = False
+        bar.update(points)
+
+    return advance

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla_func.grid import Landscape
+from lla_func.landscape import Landscape
 
 __all__ = [
     "append_line",

@@ -102,6 +102,7 @@ def test_the_core_imports_only_what_the_project_file_lists():
         "numpy",
         "einops",
         "tqdm",
+        "filelock",
         "matplotlib",
         "mpl_toolkits",
         "lla_func",

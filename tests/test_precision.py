@@ -1,4 +1,4 @@
-"""Full precision: TensorFloat-32 is off inside (or on, for previews), and everything is as before outside, whichever names set it."""
+"""TensorFloat-32 is off inside (or on, for previews), and everything is as before outside, whichever names set it."""
 
 from __future__ import annotations
 

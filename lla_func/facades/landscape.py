@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lla_func import modes, plots, products, store
+from lla_func import modes, plots, products
+from lla_func import store as files
 from lla_func.analysis import Analysis, analyse
 from lla_func.chart import plane
+from lla_func.checkpoint import directions_of
+from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
@@ -117,6 +121,14 @@ def viz_lla(
     dropout_seed: int | None = None,
     engine: str = "auto",
     points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+    log_tol: bool = False,
+    tf32: bool = False,
+    store: str | Path | None = None,
+    group: Any = None,
     progress: bool = False,
 ) -> Any:
     """Evaluates and draws the loss landscape around a trained network.
@@ -171,8 +183,18 @@ def viz_lla(
         quadratic: overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.
         batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (without Hessian analysis).
         dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
-        engine: ``"auto"``, ``"loop"`` or ``"vmap"`` (:func:`lla_func.grid.evaluate`).
-        points_per_pass: how many points an engine takes at once.
+        engine: how points are computed, ``"auto"``, ``"loop"``, ``"vmap"``, ``"hoisted"`` or ``"compiled"``
+            (:func:`lla_func.grid.evaluate`, also for the options up to ``tf32``).
+        points_per_pass, samples_per_tile: how many points and samples an engine takes at once.
+        memory_budget: bytes that it may take beyond the data and the directions.
+        sampling: ``"grid"``, or ``"chebyshev"`` to evaluate fewer points and interpolate within ``tol``.
+        tol, log_tol: the error allowed then, as a part of the range of the losses (and of the log-losses).
+        tf32: allow TensorFloat-32 on a GPU, for a quick preview.
+        store: a folder that keeps finished points, one subfolder for each panel. The same call goes on where it was
+            interrupted, and several processes that make it share the work. Needs ``seed``.
+        group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
+            They share the points through ``store``, which it needs, and the data of Hessian products; rank 0 alone
+            writes and draws.
         progress: show progress bars.
 
     Returns:
@@ -182,7 +204,7 @@ def viz_lla(
         ValueError, TypeError: an argument is wrong, or a directory cannot be written; the message names it, its value
             and what is allowed. Found out before the work starts.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "optimizer")}
+    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "optimizer", "group")}
     options = modes.options(
         dist=dist,
         steps=steps,
@@ -212,9 +234,15 @@ def viz_lla(
             "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
         )
     one_of("engine", engine, ("auto", *ENGINES))
+    if store is not None and seed is None:
+        raise ValueError("store= needs seed=, so that the same call finds the same directions again")
+    if group is not None and store is None:
+        raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
     seed = seed_of(seed)
+    to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
     folders = folders_of(viz_dir, res_dir) if to_save else None
-    name = store.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
+    kept = None if store is None else files.writable_directory("store", store)
+    name = files.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
 
     objective = objective_of(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
     settings |= {"seed": seed, "axes": axes if isinstance(axes, str) else "given", **provenance(objective)}
@@ -226,7 +254,7 @@ def viz_lla(
     analysis = None
     if eval_hessian or _is(axes, "hessian"):
         analysis = analyse(
-            products.hessian(objective),
+            shared(products.hessian, objective, group=group),
             density_steps=ESD_STEPS if eval_hessian else 0,
             top_n=min(2, len(objective.theta)) if _is(axes, "hessian") else 0,
             which="both" if hessian_pair == "extremes" else "magnitude",
@@ -237,19 +265,24 @@ def viz_lla(
         if folders is not None:
             paths |= save_spectrum(analysis, cur_name, folders[1], settings=settings)
     pairs = None if analysis is None else analysis.eigenpairs
+    if pairs is not None and kept is not None:
+        pairs = pairs._replace(vectors=directions_of(kept, pairs.vectors))
     moments = metric.moments(model, optimizer) if _is(axes, "adam") else None
     fixed = _fixed_directions(axes, pairs, moments)
-    for panel in modes.panels(
-        objective,
-        options,
-        axes=axes,
-        mode=mode,
-        every_mode=viz_dev,
-        count=count,
-        generator=torch.Generator().manual_seed(seed),
-        moments=moments,
-        eigenvectors=None if pairs is None else pairs.vectors,
-        eigenvalues=() if pairs is None else pairs.values.tolist(),
+    for number, panel in enumerate(
+        modes.panels(
+            objective,
+            options,
+            axes=axes,
+            mode=mode,
+            every_mode=viz_dev,
+            count=count,
+            generator=torch.Generator().manual_seed(seed),
+            moments=moments,
+            eigenvectors=None if pairs is None else pairs.vectors,
+            eigenvalues=() if pairs is None else pairs.values.tolist(),
+        ),
+        start=1,
     ):
         landscape = evaluate(
             objective,
@@ -257,12 +290,19 @@ def viz_lla(
             panel.coords,
             engine=engine,
             points_per_pass=points_per_pass,
+            samples_per_tile=samples_per_tile,
+            memory_budget=memory_budget,
+            sampling=sampling,
+            tol=tol,
+            log_tol=log_tol,
+            tf32=tf32,
+            store=None if kept is None else kept / f"{number:02d}_{_slug(panel.title)}",
             progress=progress,
         )
         landscapes.append(landscape._replace(center=center))
         titles.append(panel.title)
         if folders is not None:  # after every panel, so that an interruption loses only the panel in work
-            paths["losses"] = store.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
+            paths["losses"] = files.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
     result = LandscapeResult(
         landscapes=tuple(landscapes),
         titles=tuple(titles),
@@ -278,11 +318,11 @@ def viz_lla(
     )
     if folders is not None:
         if fixed is not None:
-            paths["directions"] = store.save_arrays(folders[1] / f"{name}_directions.npz", directions=fixed)
+            paths["directions"] = files.save_arrays(folders[1] / f"{name}_directions.npz", directions=fixed)
         record = {**settings, "center_loss": center}
         if result.curvature is not None:
             record["curvature"] = result.curvature._asdict()
-        paths["settings"] = store.save_json(folders[1] / f"{name}.json", record)
+        paths["settings"] = files.save_json(folders[1] / f"{name}.json", record)
     if analysis is not None and eval_hessian and (to_save or to_viz):
         paths |= draw_spectrum(analysis, cur_name, None if folders is None else folders[0], show=to_viz)
     if to_save or to_viz:
@@ -296,6 +336,11 @@ def viz_lla(
             if to_viz:
                 plots.show(figure)
     return _arrays(result, cap) if return_loss else result
+
+
+def _slug(title: str) -> str:
+    """A panel's title as the name of a folder."""
+    return "_".join(re.findall(r"\w+", title))
 
 
 def _is(axes: str | Tensor, kind: str) -> bool:

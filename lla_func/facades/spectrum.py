@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lla_func import plots, products, store
 from lla_func.analysis import Analysis, Criteria, analyse
+from lla_func.distributed import is_first, shared
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
 from lla_func.operators import Operator
@@ -115,6 +116,7 @@ def viz_esd(
     kernel: str = "auto",
     device: Any = None,
     batchnorm: str = "eval",
+    group: Any = None,
 ) -> SpectrumResult:
     """Eigenvalues, trace, spectral density and criteria of the Hessian, sharing one Krylov space.
 
@@ -151,6 +153,8 @@ def viz_esd(
         kernel: how Hessian products are formed (:func:`lla_func.products.hessian`).
         device: where to compute; it must be the metric's device, which is the default.
         batchnorm: ``"eval"`` or ``"batch"``.
+        group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments
+            (a seed included). They share the data (:mod:`lla_func.distributed`); rank 0 alone writes and draws.
 
     Returns:
         a :class:`SpectrumResult`, which unpacks into (eigenvalues, eigenvectors, trace, re, Khn).
@@ -158,7 +162,10 @@ def viz_esd(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("model", "metric")}
+    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "group")}
+    to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
+    if group is not None and seed is None:
+        raise ValueError("group= needs seed=, the same in all its processes")
     if calc_crit and not esd:
         raise ValueError("calc_crit=True needs esd=True: the criteria are made of the nodes of the density")
     if not (esd or eigs or trace):
@@ -189,7 +196,7 @@ def viz_esd(
         raise ValueError(f"top_n={top_n} is more than there are parameters ({len(objective.theta)})")
     start = time.perf_counter()
     options = {"kernel": kernel} if curvature == "hessian" else {}
-    operator = OPERATORS[curvature](objective, parameters=parameters, **options)
+    operator = shared(OPERATORS[curvature], objective, group=group, parameters=parameters, **options)
     analysis = analyse(operator, **request)
     settings |= {"seed": request["seed"], "operator": operator.name, **provenance(objective)}
     seconds = time.perf_counter() - start
