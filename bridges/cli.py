@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
@@ -35,6 +37,8 @@ examples:
   lla eval --norm filter --dist 2 --losscap 10 --name lenet
   lla eval --loader mlp --weights None --seed 7      random weights instead of trained ones
   lla eval --loader resnet --data imagenet/val --batchnorm recalibrate --device cuda
+  lla eval --steps 200 --batch_size 1797 --store big       go on after an interruption with lla eval --resume big
+  torchrun --nproc-per-node=4 -m bridges eval --steps 200 --store big       four processes share the points
 """
 
 ESD_EPILOG = """\
@@ -88,10 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         error says what. Errors of argument syntax exit at once, as argparse does.
     """
     arguments = parser().parse_args(argv)
+    arguments.argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        from bridges import commands
+        from bridges import commands, processes
 
-        with warnings.catch_warnings():
+        if getattr(arguments, "resume", None) is not None:
+            arguments = _resumed(arguments, commands.resumed(arguments.resume))
+        first = processes.launched().rank == 0
+        with warnings.catch_warnings(), contextlib.nullcontext() if first else _silent():
             warnings.showwarning = _show_warning
             {"eval": commands.evaluate, "esd": commands.analyse, "train": commands.train}[arguments.command](
                 arguments
@@ -105,6 +113,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lla {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _resumed(arguments: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
+    """The arguments that a store was begun with, for the folder where it lies now."""
+    given = [
+        text for text in arguments.argv if text not in ("eval", "--resume", f"--resume={arguments.resume}")
+    ]
+    given = [text for text in given if text != arguments.resume]
+    if given:
+        raise ValueError(
+            f"--resume goes on with the command saved in its folder; leave out {' '.join(given)}"
+        )
+    saved = parser().parse_args(argv)
+    saved.argv, saved.store = argv, arguments.resume
+    return saved
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on the standard output: of several processes only the first one speaks."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def parser() -> argparse.ArgumentParser:
@@ -133,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.pipeline(evaluate, weights="the loader's own")
     options.landscape(evaluate)
+    options.long_jobs(evaluate)
     options.hessian(evaluate)
     options.output(evaluate)
     for name in (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,15 +15,20 @@ from torch import nn
 
 from bridges import loaders, training, weights
 from bridges.batches import available
+from bridges.processes import Team, joined, launched
 from bridges.rng import Stream, everything
 from lla_func import SpectrumResult, layerwise, viz_esd, viz_lla
+from lla_func.landscape import describe
 from lla_func.layerwise import table
 from lla_func.objective import samples
-from lla_func.store import file_name, writable_directory
+from lla_func.store import file_name, save_json, writable_directory
 
-__all__ = ["analyse", "evaluate", "train"]
+__all__ = ["analyse", "evaluate", "resumed", "train"]
 
 TRAINING_BATCH = 64
+
+COMMAND = "command.json"
+"""The file of a store that holds the command line which began it."""
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -32,13 +39,57 @@ def evaluate(arguments: Namespace) -> None:
         print(f"lla eval: {', '.join(ignored)} matter for lla train only and are ignored", file=sys.stderr)
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
-    model = _model(loader, arguments, device)
-    inputs, target = _evaluated_batch(loader, arguments)
-    print(f"{_described(model)}, {samples((inputs, target))} samples, {device}")
-    result = _draw(
-        arguments, f"eval_{arguments.name}", model, loader.CustomLoss(inputs, target, device), device
-    )
+    if arguments.store is None and launched().size > 1:
+        raise ValueError("several processes share the points through a folder; give it with --store DIR")
+    if arguments.store is not None:
+        _remember(arguments)
+    with joined(device) as team:
+        model = _model(loader, arguments, device)
+        inputs, target = _evaluated_batch(loader, arguments)
+        print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
+        metric = loader.CustomLoss(inputs, target, device)
+        result = _draw(
+            arguments,
+            f"eval_{arguments.name}",
+            model,
+            metric,
+            device,
+            store=arguments.store,
+            sampling="grid" if arguments.tol is None else "chebyshev",
+            tol=arguments.tol,
+            memory_budget=arguments.memory,
+            tf32=arguments.tf32,
+            group=team.group,
+        )
+    if arguments.plan:
+        for landscape, title in zip(result.landscapes, result.titles, strict=True):
+            print(f"{title}: {describe(landscape.diagnostics)}")
     print(f"loss at the centre: {result.center_loss:.6g}")
+
+
+def _remember(arguments: Namespace) -> None:
+    """Keeps the command line in the store, for --resume; the first one stays."""
+    path = writable_directory("--store", arguments.store) / COMMAND
+    if not path.exists():
+        save_json(path, {"arguments": arguments.argv})
+
+
+def resumed(folder: str) -> list[str]:
+    """The arguments of the command that began the job in a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = Path(folder) / COMMAND
+    if not path.exists():
+        raise ValueError(
+            f"--resume {folder}: there is no job there, since it has no {COMMAND}; begin one with --store"
+        )
+    return json.loads(path.read_text())["arguments"]
+
+
+def _together(team: Team) -> str:
+    return "" if team.size == 1 else f", {team.size} processes"
 
 
 def analyse(arguments: Namespace) -> None:
@@ -49,36 +100,38 @@ def analyse(arguments: Namespace) -> None:
     trained = Namespace(**vars(arguments))
     random = Namespace(**{**vars(arguments), "weights": "None"})
     results: dict[str, SpectrumResult] = {}
-    for stage, chosen in (("init", random), ("pretrained", trained)):
-        if stage == "pretrained" and arguments.weights == "None":
-            continue
-        model = _model(loader, chosen, device)
-        metric = loader.CustomLoss(inputs, target, device)
-        if not results:
-            print(f"{_described(model)}, {samples((inputs, target))} samples, {device}")
-        results[stage] = viz_esd(
-            model,
-            metric,
-            eigs=True,
-            top_n=arguments.top_n,
-            eigs_n_iter=arguments.eigs_n_iter,
-            eigs_tol=arguments.eigs_tol,
-            trace=True,
-            trace_n_iter=arguments.trace_n_iter,
-            trace_tol=arguments.trace_tol,
-            esd_n_iter=arguments.esd_n_iter,
-            n_v=arguments.n_v,
-            max_v=arguments.max_v,
-            exp_name=f"esd_{stage}_{arguments.name}",
-            viz_dir=arguments.viz_dir,
-            res_dir=arguments.res_dir,
-            calc_crit=True,
-            n_kh=arguments.nkh,
-            seed=arguments.seed,
-            curvature=arguments.curvature,
-            parameters=arguments.parameters,
-            batchnorm=arguments.batchnorm,
-        )
+    with joined(device) as team:
+        for stage, chosen in (("init", random), ("pretrained", trained)):
+            if stage == "pretrained" and arguments.weights == "None":
+                continue
+            model = _model(loader, chosen, device)
+            metric = loader.CustomLoss(inputs, target, device)
+            if not results:
+                print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
+            results[stage] = viz_esd(
+                model,
+                metric,
+                eigs=True,
+                top_n=arguments.top_n,
+                eigs_n_iter=arguments.eigs_n_iter,
+                eigs_tol=arguments.eigs_tol,
+                trace=True,
+                trace_n_iter=arguments.trace_n_iter,
+                trace_tol=arguments.trace_tol,
+                esd_n_iter=arguments.esd_n_iter,
+                n_v=arguments.n_v,
+                max_v=arguments.max_v,
+                exp_name=f"esd_{stage}_{arguments.name}",
+                viz_dir=arguments.viz_dir,
+                res_dir=arguments.res_dir,
+                calc_crit=True,
+                n_kh=arguments.nkh,
+                seed=arguments.seed,
+                curvature=arguments.curvature,
+                parameters=arguments.parameters,
+                batchnorm=arguments.batchnorm,
+                group=team.group,
+            )
     print(_comparison(results))
     for result in results.values():
         for path in result.paths.values():
@@ -121,6 +174,8 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
 
 def train(arguments: Namespace) -> None:
     """Trains a model, draws landscapes on the way, and saves the weights and a log."""
+    if launched().size > 1:
+        raise ValueError("lla train runs in one process; start it without torchrun")
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
     folder = writable_directory("--log_dir", arguments.log_dir)
@@ -195,11 +250,19 @@ def _draw(
         freeze=arguments.freeze,
         batchnorm=arguments.batchnorm,
         engine=arguments.engine,
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and launched().rank == 0,
         **more,
     )
     points = sum(len(landscape.losses) for landscape in result.landscapes)
     print(f"{points} points in {result.seconds:.1f} s")
+    for landscape, title in zip(result.landscapes, result.titles, strict=True):
+        if (sampled := landscape.diagnostics["sampling"]) is not None:
+            reason = (
+                f" ({sampled['reason']})"
+                if sampled["reason"]
+                else f", within {sampled['error']:.2g} of the range"
+            )
+            print(f"{title}: {sampled['evaluations']} of {len(landscape.losses)} points evaluated{reason}")
     if result.nonfinite:
         print(f"{result.nonfinite} losses are NaN or infinite; they are holes in the pictures")
     for path in result.paths.values():
@@ -212,6 +275,8 @@ def _device(arguments: Namespace) -> torch.device:
     name = arguments.device or ("cuda" if arguments.cuda else "cpu")
     if arguments.cuda and not name.startswith("cuda"):
         raise ValueError(f"--cuda and --device {name} contradict each other; give one of them")
+    if name == "cuda" and launched().size > 1:
+        name = f"cuda:{launched().local_rank}"
     return available(name)
 
 

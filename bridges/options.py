@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["hessian", "landscape", "output", "pipeline", "spectrum", "training"]
+__all__ = ["hessian", "landscape", "long_jobs", "output", "pipeline", "spectrum", "training"]
 
 
 def pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
@@ -139,7 +139,43 @@ def landscape(command: argparse.ArgumentParser) -> None:
         "-lc", "--losscap", type=_positive, metavar="X", help="draw losses above this as capped"
     )
     group.add_argument(
-        "--engine", default="auto", help="auto, loop, vmap, hoisted or compiled: how the points are computed"
+        "--engine",
+        type=_choice("auto", "loop", "vmap", "hoisted", "compiled"),
+        default="auto",
+        help="how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled",
+    )
+
+
+def long_jobs(command: argparse.ArgumentParser) -> None:
+    """How a landscape of many points is computed."""
+    group = command.add_argument_group("long jobs")
+    group.add_argument(
+        "--store",
+        metavar="DIR",
+        help="keep finished points in DIR: the same command goes on where it stopped, and several processes share the "
+        "work (torchrun)",
+    )
+    group.add_argument(
+        "--resume", metavar="DIR", help="go on with the command that began DIR; takes no other options"
+    )
+    group.add_argument(
+        "--tol",
+        type=_positive,
+        metavar="X",
+        help="evaluate fewer points and interpolate within X of the range of the losses (0.01 is one percent)",
+    )
+    group.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="what the evaluation may take beyond data and directions, such as 500M or 8G (default: a quarter of what "
+        "is free)",
+    )
+    group.add_argument(
+        "--tf32", action="store_true", help="let a GPU compute a quick preview with TensorFloat-32"
+    )
+    group.add_argument(
+        "--plan", action="store_true", help="print how the work was cut, and what the trial measured"
     )
 
 
@@ -251,6 +287,18 @@ def _positive(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number greater than 0")
     return number
+
+
+def _bytes(text: str) -> int:
+    """An argument type: a number of bytes, with K, M, G or T for powers of 1024."""
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G", "T") else (text, "")
+    try:
+        size = int(float(number) * 1024 ** " KMGT".index(unit or " "))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500M or 8G") from None
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too small; write 500M or 8G")
+    return size
 
 
 def _number_or_text(text: str) -> int | str:

@@ -1,8 +1,8 @@
 """Hessian work shared out: each process multiplies with its part of the data, and one sum joins the products.
 
 The risk is a weighted mean over samples, so its Hessian times a vector is the same weighted mean of products with parts
-of the data. Everything else, Krylov spaces, probes, stopping rules, is a function of products and seeds, and runs alike in
-all processes: after each sum they all hold the same numbers, bit for bit.
+of the data. Everything else, Krylov spaces, probes, stopping rules, is a function of products and seeds, and runs alike
+in all processes: after each sum they all hold the same numbers, bit for bit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def part(objective: Objective, rank: int, size: int) -> Objective:
 
     Example:
         >>> from lla_func.objective import from_loss
-        >>> objective = from_loss(lambda theta, x: (x * theta).sum(), torch.ones(1), [torch.arange(5.0)], separable=True)
+        >>> data = [torch.arange(5.0)]
+        >>> objective = from_loss(lambda theta, x: (x * theta).sum(), torch.ones(1), data, separable=True)
         >>> [part(objective, rank, 2).batches for rank in range(2)]
         [[tensor([0., 1.])], [tensor([2., 3., 4.])]]
     """

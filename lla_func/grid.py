@@ -115,13 +115,8 @@ def evaluate(
     options["channels_last"] = None if channels_last is None else bool(channels_last)
     given_plan = None if plan is None else _check_plan(plan)
 
-    one_of("sampling", sampling, ("grid", "chebyshev"))
+    check_sampling(sampling, tol)
     if sampling == "chebyshev":
-        if tol is None:
-            raise ValueError(
-                "sampling='chebyshev' needs tol, the error allowed as a part of the surface's range"
-            )
-        finite_number("tol", tol, above=0)
         mesh_axes(coords)
 
     count = len(coords) if sampling == "grid" else min(len(coords), FEW)
@@ -181,6 +176,17 @@ def evaluate(
     if store is not None:
         checkpoint.finish(folder, landscape)
     return landscape
+
+
+def check_sampling(sampling: str, tol: float | None) -> None:
+    """Raises a ValueError unless the two go together."""
+    one_of("sampling", sampling, ("grid", "chebyshev"))
+    if sampling == "chebyshev" and tol is None:
+        raise ValueError("sampling='chebyshev' needs tol, the error allowed as a part of the surface's range")
+    if sampling == "grid" and tol is not None:
+        raise ValueError(f"tol={tol!r} is for sampling='chebyshev'; a grid has no error")
+    if tol is not None:
+        finite_number("tol", tol, above=0)
 
 
 def _check_coords(coords: Tensor, chart: Chart) -> Tensor:

@@ -26,7 +26,7 @@ from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
 from lla_func.facades.spectrum import draw as draw_spectrum
 from lla_func.facades.spectrum import save as save_spectrum
-from lla_func.grid import Landscape, evaluate, surface
+from lla_func.grid import Landscape, check_sampling, evaluate, surface
 from lla_func.objective import Objective, risk
 
 __all__ = ["Curvature", "LandscapeResult", "viz_lla"]
@@ -234,6 +234,7 @@ def viz_lla(
             "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
         )
     one_of("engine", engine, ("auto", *ENGINES))
+    check_sampling(sampling, tol)
     if store is not None and seed is None:
         raise ValueError("store= needs seed=, so that the same call finds the same directions again")
     if group is not None and store is None:

@@ -1,0 +1,61 @@
+"""Processes started by torchrun: which one this is, and the group that they form."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["Team", "joined", "launched"]
+
+
+class Team(NamedTuple):
+    """The processes that work together.
+
+    Attributes:
+        rank: the number of this one, from 0.
+        size: how many there are.
+        local_rank: the number of this one on its machine, which is also that of its GPU.
+        group: their ``torch.distributed`` group; None for a process alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    group: Any = None
+
+
+def launched() -> Team:
+    """What torchrun says in the environment; one process alone where it says nothing.
+
+    Raises:
+        ValueError: the environment contradicts itself.
+    """
+    try:
+        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+    except ValueError as error:
+        raise ValueError(
+            f"RANK, WORLD_SIZE and LOCAL_RANK must be whole numbers, as torchrun sets them ({error})"
+        ) from None
+    if not 0 <= rank < size:
+        raise ValueError(f"RANK={rank} is not below WORLD_SIZE={size}")
+    return Team(rank, size, local)
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Team]:
+    """Forms the group of the processes that torchrun started, by gloo on CPUs and NCCL on GPUs, and dissolves it."""
+    team = launched()
+    if team.size == 1:
+        yield team
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=team.rank, world_size=team.size)
+    try:
+        yield team._replace(group=dist.group.WORLD)
+    finally:
+        dist.destroy_process_group()
