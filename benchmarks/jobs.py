@@ -54,6 +54,16 @@ def job(kind: str, batch: int, steps: int, *, line: bool = False) -> Job:
     elif kind == "encoder":
         model = Encoder()
         inputs = torch.randint(100, (batch, 64))
+    elif kind == "wide":
+        layers = [
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.Tanh(),
+            nn.Linear(512, 512),
+            nn.Tanh(),
+            nn.Linear(512, 10),
+        ]
+        model, inputs = nn.Sequential(*layers), torch.randn(batch, 1, 28, 28)
     else:
         model = {"lenet": LeNet, "mlp": MLP}[kind]()
         inputs = torch.randn(batch, 1, 28, 28)

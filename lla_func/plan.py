@@ -17,6 +17,9 @@ __all__ = ["Plan", "Sizes", "choose", "halved"]
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
 
+IN_CACHE = 2
+"""The largest value of a tile may be this many times a core's own cache; smaller operations are mostly overhead."""
+
 PASS_BYTES = 2**22
 """Points with values smaller than this share a pass, so that computing takes long beside calling."""
 
@@ -116,7 +119,7 @@ def choose(
     Example:
         >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, blocks=False)
         >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, cache=2**19).samples_per_tile
-        128
+        256
     """
     cache = cache_size() if cache is None else cache
     budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
@@ -126,7 +129,7 @@ def choose(
         if samples_per_tile is not None:
             count = math.ceil(batch / min(samples_per_tile, batch))
         else:
-            in_cache = cache / max(sizes.largest, 1)  # the largest value of a pass should fit
+            in_cache = IN_CACHE * cache / max(sizes.largest, 1)
             worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
             count = max(1, round(batch / max(8, in_cache, worth_reading)))
         tile = math.ceil(batch / count)

@@ -35,7 +35,7 @@ MARGIN = 0.95
 """A variant has to need less than this part of the time of the one before it, or noise would decide."""
 
 CLOSE = 1.6
-"""Two contenders within this factor of each other are timed once more."""
+"""Before the loop is taken instead of an engine within this factor, both are timed once more."""
 
 POINTS = 16
 """The most points that a contender is timed on."""
@@ -91,7 +91,7 @@ def hold(
     Raises:
         Exception: what that engine raises if it can't do the job, or disagrees with the loop.
     """
-    size = max(2, min(len(coefficients), POINTS, int(SHARE / 2 * count)))
+    size = max(2, min(len(coefficients), POINTS, int(SHARE / 4 * count)))
     loop, plan = ENGINES["loop"](objective, chart)
     seconds, losses = _time(loop, coefficients[:2], count=count, chunk=plan.chunk)
     best = Contender(plan, loop, seconds, losses, None)
@@ -112,11 +112,9 @@ def hold(
     run, plan = ENGINES[engine](objective, chart, **options)
     first = enter(run, plan)
     recording = time.perf_counter() - start
-    if (
-        first.seconds < CLOSE * best.seconds and best.seconds < CLOSE * first.seconds
-    ):  # once more, or noise decides
+    if best.seconds < first.seconds < CLOSE * best.seconds:  # once more, or noise decides
         again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
-        best = best._replace(seconds=min(best.seconds, again))
+        best = best._replace(seconds=max(best.seconds, again))
         again, _ = _time(run, coefficients[: len(first.losses)], count=count, chunk=plan.chunk)
         first = first._replace(seconds=min(first.seconds, again))
         rates[:] = [_rate(best), _rate(first)]
