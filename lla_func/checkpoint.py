@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -29,7 +30,16 @@ from lla_func.landscape import Landscape
 from lla_func.objective import Objective, risk
 from lla_func.plan import Plan
 
-__all__ = ["begin", "chunk_size", "directions_of", "finish", "identity", "load_landscape", "remembered"]
+__all__ = [
+    "Job",
+    "begin",
+    "chunk_size",
+    "directions_of",
+    "finish",
+    "identity",
+    "load_landscape",
+    "remembered",
+]
 
 Losses = Callable[[Tensor], Tensor]
 
@@ -63,40 +73,62 @@ def identity(
     }
 
 
-def begin(folder: Path, job: Mapping[str, Any], settle: Callable[[], Plan]) -> Plan:
-    """Opens the folder of a job, or makes it one, and returns the plan that the job follows.
+class Job(NamedTuple):
+    """An open job.
+
+    Attributes:
+        folder: where it lies.
+        plan: that all its processes follow.
+        rates: what the trial measured that chose the plan.
+        finished: whether its landscape is there already.
+    """
+
+    folder: Path
+    plan: Plan
+    rates: list[dict[str, Any]]
+    finished: bool
+
+
+def begin(
+    path: str | os.PathLike[str],
+    identity: Mapping[str, Any],
+    settle: Callable[[], tuple[Plan, list[dict[str, Any]]]],
+) -> Job:
+    """Opens the folder of a job, or makes it one.
 
     Args:
-        folder: an existing folder.
-        job: by :func:`identity`.
+        path: of the folder; it is made if need be.
+        identity: by :func:`identity`.
         settle: decides on a plan; called only by the first process that comes.
 
     Raises:
-        ValueError: the folder holds another job; what differs is named.
+        ValueError: the folder holds another job, and what differs is named; or it can't be written.
     """
+    folder = store.writable_directory("store", path)
     manifest = folder / "manifest.json"
     with FileLock(folder / "manifest.lock"):
         if manifest.exists():
             known = json.loads(manifest.read_text())
-            _check_same(folder, known, job)
-            return Plan(**known["plan"])
+            _check_same(folder, known, identity)
+            finished = (folder / "landscape.npz").exists()
+            return Job(folder, Plan(**known["plan"]), known["rates"], finished)
         if any((folder / "chunks").glob("*.npz")):
             raise ValueError(
                 f"store={str(folder)!r} has chunks but no manifest; choose another folder, or empty it"
             )
-        plan = settle()
+        plan, rates = settle()
         (folder / "chunks").mkdir(exist_ok=True)
         (folder / "locks").mkdir(exist_ok=True)
-        store.save_json(
-            manifest,
-            {
-                "format": FORMAT,
-                "job": job,
-                "plan": plan._asdict(),
-                "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            },
-        )
-        return plan
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        content = {
+            "format": FORMAT,
+            "job": identity,
+            "plan": plan._asdict(),
+            "rates": rates,
+            "versions": versions,
+        }
+        store.save_json(manifest, content)
+        return Job(folder, plan, rates, finished=False)
 
 
 def directions_of(folder: Path, directions: Tensor) -> Tensor:
@@ -139,25 +171,22 @@ def chunk_size(count: int, plan: Plan) -> int:
     return math.ceil(wanted / plan.points_per_pass) * plan.points_per_pass
 
 
-def remembered(
-    losses_at: Losses, folder: Path, plan: Plan, *, advance: Callable[[int], Any] = lambda points: None
-) -> Losses:
+def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = lambda points: None) -> Losses:
     """A function like ``losses_at`` that keeps what it computes in the folder of a job, and what is there it reads.
 
     Calls are numbered, so a job that asks for several sets of points, one depending on another, finds them all again.
 
     Args:
         losses_at: maps coordinates [N, C] to losses [N].
-        folder: of the job.
-        plan: the job's.
+        job: by :func:`begin`.
         advance: called with the points that became finished since the last time, by whichever process.
     """
-    calls = 0
+    calls, folder = 0, job.folder
 
     def losses(coords: Tensor) -> Tensor:
         nonlocal calls
         number, calls = calls, calls + 1
-        size = chunk_size(len(coords), plan)
+        size = chunk_size(len(coords), job.plan)
         pieces = list(coords.split(size))
         paths = [folder / "chunks" / f"{number:03d}-{i:05d}.npz" for i in range(len(pieces))]
         finished: set[int] = set()
@@ -195,8 +224,9 @@ def remembered(
     return losses
 
 
-def finish(folder: Path, landscape: Landscape) -> None:
+def finish(job: Job, landscape: Landscape) -> None:
     """Writes the complete landscape, once."""
+    folder = job.folder
     with FileLock(folder / "manifest.lock"):
         if not (folder / "landscape.npz").exists():
             store.save_landscapes(

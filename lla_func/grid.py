@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
 from lla_func.plan import Plan
 from lla_func.precision import full_precision
-from lla_func.store import writable_directory
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
@@ -119,37 +119,38 @@ def evaluate(
     if sampling == "chebyshev":
         mesh_axes(coords)
 
-    count = len(coords) if sampling == "grid" else min(len(coords), FEW)
+    make = partial(
+        Evaluator,
+        objective,
+        chart,
+        engine=engine,
+        count=len(coords) if sampling == "grid" else min(len(coords), FEW),
+        options=options,
+    )
     start = time.perf_counter()
-    bar = tqdm(total=len(coords), unit="point", disable=not progress, leave=False)
+    bar = tqdm(
+        total=len(coords) if sampling == "grid" else None, unit="point", disable=not progress, leave=False
+    )
     with bar, torch.no_grad(), full_precision(not tf32):
-
-        def evaluator(plan: Plan | None, advance: Callable[[int], Any]) -> Evaluator:
-            return Evaluator(
-                objective, chart, engine=engine, count=count, options=options, plan=plan, advance=advance
-            )
-
         if store is None:
-            losses_at: Any = (working := evaluator(given_plan, bar.update))
+            working, rates = make(plan=given_plan, advance=bar.update), []
+            losses_at: Callable[[Tensor], Tensor] = working
         else:
-            folder = writable_directory("store", store)
-            settings = {"sampling": sampling, "tol": tol, "log_tol": log_tol, "tf32": tf32, "engine": engine}
-            settings |= {"dtype": str(objective.theta.dtype), **options} | (
-                {"plan": given_plan._asdict()} if given_plan else {}
-            )
-            job = checkpoint.identity(objective, chart, coords, settings)
-
-            def settle() -> Plan:
-                trying = evaluator(given_plan, lambda points: None)
-                trying.settle(coords)
-                trying(coords[:2])
-                return trying.plan
-
-            followed = checkpoint.begin(folder, job, settle)
-            if (folder / "landscape.npz").exists():
-                return checkpoint.load_landscape(folder)
-            working = evaluator(followed, lambda points: None)
-            losses_at = checkpoint.remembered(working, folder, followed, advance=_updating(bar))
+            settings = {
+                "sampling": sampling,
+                "tol": tol,
+                "log_tol": log_tol,
+                "tf32": tf32,
+                "engine": engine,
+                **options,
+            }
+            settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
+            identity = checkpoint.identity(objective, chart, coords, settings)
+            job = checkpoint.begin(store, identity, lambda: _settled(make(plan=given_plan), coords))
+            if job.finished:
+                return checkpoint.load_landscape(store)
+            working, rates = make(plan=job.plan), job.rates
+            losses_at = checkpoint.remembered(working, job, advance=_updating(bar))
         if sampling == "grid":
             values, sampled = losses_at(coords), None
         else:
@@ -161,7 +162,7 @@ def evaluate(
         "engine": working.engine,
         "points_per_pass": working.plan.points_per_pass,
         "plan": working.plan._asdict(),
-        "rates": working.rates,
+        "rates": rates or working.rates,
         "check": working.check,
         "sampling": sampled,
         "tf32": tf32,
@@ -174,7 +175,7 @@ def evaluate(
     }
     landscape = Landscape(coords, values, summary(chart), diagnostics)
     if store is not None:
-        checkpoint.finish(folder, landscape)
+        checkpoint.finish(job, landscape)
     return landscape
 
 
@@ -209,6 +210,13 @@ def _check_plan(plan: Plan | Mapping[str, Any]) -> Plan:
         raise TypeError(f"plan={plan!r} is not a plan; pass the diagnostics['plan'] of a landscape")
     one_of("plan['engine']", plan.engine, ENGINES)
     return plan
+
+
+def _settled(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
+    """The plan that a job is going to follow, proven on two points, and the rates of the trial."""
+    trying.settle(coords)
+    trying(coords[:2])
+    return trying.plan, trying.rates
 
 
 def _updating(bar: Any) -> Callable[[int], Any]:

@@ -146,9 +146,8 @@ def test_files_half_written_by_a_killed_process_do_no_harm(tmp_path):
 
 
 def test_calls_are_kept_apart_and_pieces_are_whole_passes(tmp_path):
-    plan = begin(
-        tmp_path, {"settings": {}, "notes": {}, "loss": 0.0}, lambda: Plan("vmap", points_per_pass=4)
-    )
+    identity = {"settings": {}, "notes": {}, "loss": 0.0}
+    job = begin(tmp_path, identity, lambda: (Plan("vmap", points_per_pass=4), []))
     seen: list[int] = []
 
     def losses(coords):
@@ -156,7 +155,7 @@ def test_calls_are_kept_apart_and_pieces_are_whole_passes(tmp_path):
         return coords[:, 0]
 
     for _ in range(2):
-        keeping = remembered(losses, tmp_path, plan)
+        keeping = remembered(losses, job)
         for count in (10, 3):
             coords = torch.arange(count, dtype=torch.float64)[:, None]
             assert torch.equal(keeping(coords), coords[:, 0])

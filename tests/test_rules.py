@@ -10,10 +10,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lla_func.engines import rewrite, rules, split
-from lla_func.engines.matmuls import attention, fuse_attention, share_matrix
+from lla_func.engines.matmuls import add_in_product, attention, fuse_attention, share_matrix
 from lla_func.engines.rules import RULES, classify
 from lla_func.engines.split import hoist
 from lla_func.engines.trace import tensors, trace
+from tests import cases
 
 aten = torch.ops.aten
 P = 24
@@ -333,3 +334,72 @@ def test_a_matrix_shared_by_a_batch_is_multiplied_once():
 def test_views_that_demand_a_layout_become_reshapes():
     graph = rewritten(lambda t, x: x.view(-1) * t[0], WEIGHT, X, rewrite.forget_strides)
     assert graph(WEIGHT, X.transpose(0, 1)).shape == (24,)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 3, 4)])
+def test_softmax_over_few_classes_runs_over_rows(shape):
+    graph = rewritten(
+        lambda t, x: t.view(shape).log_softmax(-1), WEIGHT[:24], X, rewrite.normalize_classes_as_rows
+    )
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._log_softmax.default)
+    assert node.args[1] == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_over_many_classes_or_another_axis_is_left_alone(axis):
+    wide = torch.randn(2 * 70, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shape = (2, 70) if axis else (70, 2)
+    graph = rewritten(
+        lambda t, x: t.view(shape).log_softmax(axis), wide, X, rewrite.normalize_classes_as_rows
+    )
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._log_softmax.default)
+    assert node.args[1] == axis
+
+
+def test_a_bias_is_added_within_the_product():
+    def function(theta, x):
+        return (x.view(6, 4) @ theta[:12].view(4, 3)).view(2, 3, 3) + theta[12:15]
+
+    graph = rewritten(function, WEIGHT, X, add_in_product)
+    assert uses(graph.graph, aten.addmm.default)
+    assert not uses(graph.graph, aten.add.Tensor)
+
+
+SUMS = {
+    "read twice": lambda t, x: (lambda p: (p + t[12:15]).sum() + p.sum())(x.view(6, 4) @ t[:12].view(4, 3)),
+    "a matrix": lambda t, x: x.view(6, 4) @ t[:12].view(4, 3) + x.view(6, 4)[:, :3],
+    "a scaled sum": lambda t, x: torch.add(x.view(6, 4) @ t[:12].view(4, 3), t[12:15], alpha=2),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_other_sums_are_left_alone(name):
+    assert uses(rewritten(SUMS[name], WEIGHT, X, add_in_product).graph, aten.mm.default)
+
+
+@pytest.mark.parametrize("masked", ["no", "shared", "for each sample"])
+@pytest.mark.parametrize("varying", [(True, True, True), (True, False, False), (False, True, True)])
+def test_blocks_of_points_share_the_fused_attention(masked, varying):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    points, batch, heads, length, width = 3, 2, 4, 5, 6
+    operands = [draw(*((points,) if v else ()), batch, heads, length, width) for v in varying]
+    mask = {"no": None, "shared": draw(length, length), "for each sample": draw(batch, 1, length, length)}[
+        masked
+    ]
+    axes = tuple(0 if v else None for v in varying)
+    block = torch.func.vmap(lambda q, k, v: attention(q, k, v, mask, 0.3), in_dims=axes)(*operands)
+    for i in range(points):
+        q, k, v = (x[i] if moves else x for x, moves in zip(operands, varying, strict=True))
+        expected = functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
+        torch.testing.assert_close(block[i], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_heads_are_taken_from_their_projection_without_moving_data():
+    objective = cases.objective("transformer")
+    graph = split.split(objective.loss, objective.theta, objective.batches[0]).graph.graph
+    (node,) = graph.find_nodes(op="call_function", target=attention)
+    assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}

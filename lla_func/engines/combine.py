@@ -70,4 +70,4 @@ def combine_block(rows: Tensor, coefficients: Tensor, shape: Sequence[int]) -> T
         tensor([[2., 3.]])
     """
     ones = coefficients.new_ones(len(coefficients), 1)
-    return torch.mm(torch.cat([ones, coefficients], 1), rows).view(len(coefficients), *shape)
+    return torch.mm(torch.cat([ones, coefficients], 1).to(rows), rows).view(len(coefficients), *shape)

@@ -76,7 +76,7 @@ class Evaluator:
             return
         contender, trial_pays = choose(self.objective, self.chart, self.count)
         self.engine = contender
-        rows = self.chart.coefficients(coords[: 4 * trial.POINTS]).to(self.chart.basis)
+        rows = self._coefficients(coords[: 4 * trial.POINTS])
         if not trial_pays or len(rows) < 2:
             return
         try:
@@ -92,7 +92,7 @@ class Evaluator:
     def __call__(self, coords: Tensor) -> Tensor:
         """The losses [N] at coordinates [N, C], float64 on the CPU."""
         self.settle(coords)
-        coefficients = self.chart.coefficients(coords).to(self.chart.basis)
+        coefficients = self._coefficients(coords)
         losses = self._first(coefficients)
         done = sum(map(len, losses))
         while done < len(coefficients):
@@ -111,6 +111,10 @@ class Evaluator:
             self.evaluations += len(rows)
             self.advance(len(rows))
         return torch.cat(losses)
+
+    def _coefficients(self, coords: Tensor) -> Tensor:
+        """In float64 whatever the dtype of theta, whose steps may be coarser than those of the grid."""
+        return self.chart.coefficients(coords).to(self.chart.basis.device, torch.float64)
 
     def _first(self, coefficients: Tensor) -> list[Tensor]:
         """What the trial's winner computed of these points, if it is the beginning of them in whole passes."""

@@ -47,7 +47,7 @@ def prepare(
             return torch.cat([block(rows) for rows in coefficients.split(size)])
 
     def block(coefficients: Tensor) -> Tensor:
-        thetas = torch.addmm(chart.origin, coefficients, chart.basis)
+        thetas = torch.addmm(chart.origin, coefficients.to(chart.basis), chart.basis)
         losses, weights = [], []
         for batch in objective.batches:
             losses.append(losses_of(thetas, batch))
