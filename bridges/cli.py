@@ -30,7 +30,8 @@ A loader of your own is a copy of bridges/loaders/template.py. `lla eval --help`
 
 EVAL_EPILOG = """\
 The loss is that of the loader's first batch without shuffling: with the bundled digits 256 images, with
---batch_size 1797 all of them. The same command gives the same numbers; another --seed gives other random directions.
+--batch_size 1797 all of them. The same command gives the same numbers (with an --engine named, the same bits); another
+--seed gives other random directions.
 
 examples:
   lla eval --all_modes --name quickstart

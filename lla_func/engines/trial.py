@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -27,6 +27,9 @@ from lla_func.objective import Objective
 from lla_func.plan import Plan
 
 __all__ = ["Contender", "Outcome", "hold"]
+
+Change = Mapping[str, Any]
+"""An option of the engine and its new value."""
 
 SHARE = 0.04
 """The part of the job that trying one variant may take."""
@@ -120,25 +123,14 @@ def hold(
         rates[:] = [_rate(best), _rate(first)]
     if first.seconds * MARGIN < best.seconds:  # in doubt for the engine that can still be varied
         best = first
-    vary = getattr(run, "vary", None)
-    if vary is not None:
-        front = first
-        for change in _changes(front.plan, options):
-            while change is not None:
-                cost = 3 * size * front.seconds + (0.0 if "channels_last" in change else recording)
-                if cost > SHARE * count * best.seconds:
-                    break
-                try:
-                    varied, plan = vary(front.plan, **change)
-                except MemoryError:
-                    break
-                if plan == front.plan:
-                    break
-                variant = enter(varied, plan)
-                if variant.seconds > MARGIN * front.seconds:
-                    break
-                front, change = variant, _further(variant.plan, change)
-        best = min(best, front, key=lambda contender: contender.seconds)
+    if (vary := getattr(run, "vary", None)) is not None:
+        spare = SHARE * count * best.seconds
+
+        def affordable(change: Change, now: Contender) -> bool:
+            return 3 * size * now.seconds + (0.0 if "channels_last" in change else recording) <= spare
+
+        varied = _varied(first, vary, enter, affordable, options)
+        best = min(best, varied, key=lambda contender: contender.seconds)
     if best.plan.engine == "hoisted" and _compiling_pays(best, count):
         try:
             compiled = enter(*ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options())))
@@ -146,6 +138,30 @@ def hold(
         except Exception as error:  # a compiler that fails is no reason to lose the job
             rates.append({"engine": "compiled", "failed": f"{type(error).__name__}"})
     return Outcome(best, rates)
+
+
+def _varied(
+    best: Contender,
+    vary: Callable[..., tuple[Run, Plan]],
+    enter: Callable[[Run, Plan], Contender],
+    affordable: Callable[[Change, Contender], bool],
+    options: Mapping[str, Any],
+) -> Contender:
+    """The fastest plan that is reached by single changes, each followed as far as it helps."""
+    for first in _changes(best.plan, options):
+        change: Change | None = first
+        while change is not None and affordable(change, best):
+            try:
+                run, plan = vary(best.plan, **change)
+            except MemoryError:
+                break
+            if plan == best.plan:
+                break
+            variant = enter(run, plan)
+            if variant.seconds > MARGIN * best.seconds:
+                break
+            best, change = variant, _further(variant.plan, change)
+    return best
 
 
 def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Tensor]:
@@ -160,7 +176,7 @@ def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Ten
     return (seconds - shared) / len(rows) + shared / min(chunk, count), losses
 
 
-def _changes(plan: Plan, options: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+def _changes(plan: Plan, options: Mapping[str, Any]) -> Iterator[Change]:
     """First steps away from a plan, in what the caller left open."""
     if options.get("channels_last") is None:
         yield {"channels_last": not plan.channels_last}
@@ -172,7 +188,7 @@ def _changes(plan: Plan, options: Mapping[str, Any]) -> Iterator[dict[str, Any] 
         yield {"points_per_pass": plan.points_per_pass // 2}
 
 
-def _further(plan: Plan, change: Mapping[str, Any]) -> dict[str, Any] | None:
+def _further(plan: Plan, change: Change) -> Change | None:
     """One more step in the same direction, if there is one."""
     ((name, value),) = change.items()
     if name == "channels_last":
