@@ -13,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Meter", "cache_size", "free_memory"]
+__all__ = ["Meter", "cache_size", "free_memory", "out_of_memory"]
 
 
 class Meter(TorchDispatchMode):
@@ -81,3 +81,8 @@ def cache_size() -> int:
         except (OSError, KeyError, ValueError):
             continue
     return 2**19
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that an allocation failed, on an accelerator or on the CPU."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)

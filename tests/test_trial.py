@@ -89,6 +89,34 @@ def test_a_contender_that_disagrees_is_not_trusted(monkeypatch):
         trial.hold(objective, plane_of(objective), coefficients, count=144, options={})
 
 
+def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
+    objective = cases.objective("mlp")
+
+    def narrow(*arguments, **options):
+        run, plan = ENGINES["vmap"](*arguments, **options)
+
+        def failing(coefficients):
+            if plan.points_per_pass > 3:
+                raise MemoryError("not enough memory")
+            return run(coefficients)
+
+        return failing, plan
+
+    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": narrow})
+    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: ("vmap", True))
+    monkeypatch.setattr(trial, "MARGIN", 0.0)
+    coefficients = COORDS[:20]
+    outcome = trial.hold(
+        objective,
+        plane_of(objective),
+        coefficients,
+        count=144,
+        options={"points_per_pass": 16},
+        engine="vmap",
+    )
+    assert [rate["points_per_pass"] for rate in outcome.rates] == [1, 2]
+
+
 def test_options_that_are_given_are_not_varied():
     objective = cases.objective("cnn")
     options = {"samples_per_tile": 5, "channels_last": True}

@@ -14,6 +14,7 @@ from lla_func.engines import ENGINES, Run, trial
 from lla_func.engines.census import choose
 from lla_func.engines.check import compare
 from lla_func.engines.trace import TraceError
+from lla_func.memory import out_of_memory
 from lla_func.objective import Objective
 from lla_func.plan import Plan, halved
 
@@ -87,6 +88,7 @@ class Evaluator:
             self._recover(error)
             return
         self.engine, self._run, self.plan, self.check = best.plan.engine, best.run, best.plan, best.check
+        self.options |= best.plan.options()
         self._known = rows[: len(best.losses)], best.losses
 
     def __call__(self, coords: Tensor) -> Tensor:
@@ -131,7 +133,7 @@ class Evaluator:
 
     def _recover(self, error: Exception) -> None:
         """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""
-        smaller = halved(self.plan) if _out_of_memory(error) else None
+        smaller = halved(self.plan) if out_of_memory(error) else None
         if smaller is not None:
             self.options |= smaller
         elif self.engine != "loop":
@@ -142,11 +144,6 @@ class Evaluator:
         else:
             raise error
         self._run = None
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on an accelerator or on the CPU."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,8 +23,9 @@ from lla_func.chart import Chart
 from lla_func.engines import ENGINES, Run
 from lla_func.engines.check import agree
 from lla_func.engines.compiled import compiler
+from lla_func.memory import out_of_memory
 from lla_func.objective import Objective
-from lla_func.plan import Plan
+from lla_func.plan import Plan, halved
 
 __all__ = ["Contender", "Outcome", "hold"]
 
@@ -113,7 +114,15 @@ def hold(
 
     start = time.perf_counter()
     run, plan = ENGINES[engine](objective, chart, **options)
-    first = enter(run, plan)
+    while True:
+        try:
+            first = enter(run, plan)
+            break
+        except Exception as error:
+            smaller = halved(plan) if out_of_memory(error) else None
+            if smaller is None:
+                raise
+        run, plan = ENGINES[engine](objective, chart, **{**options, **smaller})
     recording = time.perf_counter() - start
     if best.seconds < first.seconds < CLOSE * best.seconds:  # once more, or noise decides
         again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
