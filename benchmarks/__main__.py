@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measure import report
 
-OTHERS = {"__init__", "__main__", "jobs", "measure"}
+OTHERS = {"__init__", "__main__", "chart", "jobs", "measure"}
 
 
 def main(names: list[str]) -> None:
