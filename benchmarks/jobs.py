@@ -81,7 +81,9 @@ def ours(task: Job, **options: Any) -> Landscape:
     basis = directions.random(objective.layout, count, generator=generator)
     basis = directions.normalize(basis, objective.theta, objective.layout, kind="model", order=2)
     axis = torch.linspace(-0.5, 0.5, task.steps, dtype=torch.float64)
-    return evaluate(objective, chart.span(objective.theta, *basis), chart.mesh(*[axis] * count), **options)
+    surface = chart.span(objective.theta, *basis)
+    del basis  # the chart has its own
+    return evaluate(objective, surface, chart.mesh(*[axis] * count), **options)
 
 
 def peers(task: Job) -> Any:

@@ -14,6 +14,9 @@ __all__ = ["KINDS", "adam_step", "freeze", "normalize", "orthogonalize", "random
 
 KINDS = (None, "weight", "layer", "model", "filter")
 
+CHUNK = 2**20
+"""Elements that are taken to float64 at once."""
+
 
 def random(
     layout: Layout,
@@ -225,14 +228,18 @@ def _tensors(vectors: Tensor, layout: Layout) -> Iterator[Tensor]:
 
 def _gram_schmidt(segments: Tensor) -> None:
     """Orthogonalises in place along the first axis of [K, S, ...], independently in each segment; twice is enough."""
-    axes = tuple(range(1, segments.ndim - 1))
     for k in range(1, len(segments)):
-        bases = [segment.double() for segment in segments[:k]]
-        squares = [base.square().sum(axes, keepdim=True) for base in bases]
+        squares = [_inner(segment, segment) for segment in segments[:k]]
         for j in [*range(k)] * 2:
-            overlap = (segments[k] * bases[j]).sum(axes, keepdim=True)  # float64 by promotion
-            factor = torch.where(squares[j] > 0, overlap / squares[j], 0.0)
-            segments[k] -= (factor * segments[j]).to(segments.dtype)
+            factor = torch.where(squares[j] > 0, _inner(segments[k], segments[j]) / squares[j], 0.0)
+            segments[k] -= factor.to(segments.dtype) * segments[j]
+
+
+def _inner(first: Tensor, second: Tensor) -> Tensor:
+    """The inner products of segments [S, ...] in float64, [S, 1, ...]; never with a float64 copy of all of theta."""
+    pairs = zip(first.flatten(1).split(CHUNK, 1), second.flatten(1).split(CHUNK, 1), strict=True)
+    total = torch.stack([(x.double() * y).sum(1) for x, y in pairs]).sum(0)
+    return total.reshape(-1, *[1] * (first.ndim - 1))
 
 
 def _norm(view: Tensor, order: int) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lla_func.dispatch import DispatchMode
 
 __all__ = ["Meter", "cache_size", "free_memory", "out_of_memory"]
 
 
-class Meter(TorchDispatchMode):
+class Meter(DispatchMode):
     """A context that counts the bytes that come into being in it and stay.
 
     It sees every tensor that torch computes, also those that only a graph of derivatives refers to, and looks at them

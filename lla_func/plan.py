@@ -23,7 +23,7 @@ IN_CACHE = 2
 PASS_BYTES = 2**22
 """Points with values smaller than this share a pass, so that computing takes long beside calling."""
 
-KEEP_BYTES = 2**26
+KEEP_BYTES = 2**25
 """Up to this size of theta its partial sums are kept."""
 
 CHUNK = 256

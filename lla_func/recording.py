@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import functionalize, jvp
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lla_func.dispatch import DispatchMode
 
 __all__ = ["DenseZeros", "linearize"]
 
@@ -29,7 +30,7 @@ class Step(NamedTuple):
     outputs: list[int | None]
 
 
-class DenseZeros(TorchDispatchMode):
+class DenseZeros(DispatchMode):
     """Makes torch's symbolic zero tangents ordinary tensors.
 
     Where an operand has no tangent torch computes with zeros that have no memory, which not every operation takes

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from lla_func.chart import Chart
+from lla_func.dispatch import DispatchMode
 from lla_func.objective import Objective, loss_at, samples, tiles
 
 __all__ = ["Census", "choose", "take"]
@@ -71,13 +71,13 @@ def take(objective: Objective, theta: Tensor) -> Census:
     counter = _Counter()
     batch = next(iter(objective.batches))
     tile = next(tiles(batch, TILE)) if objective.separable else batch
-    with torch.no_grad(), FlopCounterMode(display=False) as flops, counter:
+    with torch.no_grad(), counter:
         loss_at(objective, theta)(theta, tile)
     scale = samples(batch) / samples(tile)
     return Census(
         operations=counter.operations,
         bytes=int(scale * counter.bytes),
-        flops=int(scale * flops.get_total_flops()),
+        flops=int(scale * counter.flops),
         largest=counter.largest // samples(tile),
     )
 
@@ -96,7 +96,7 @@ def choose(objective: Objective, chart: Chart, count: int) -> tuple[str, bool]:
     return ("hoisted" if pays else "loop"), pays and left > TRIAL_SECONDS
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(DispatchMode):
     """Counts operations and the bytes of new results."""
 
     def __init__(self) -> None:
@@ -104,10 +104,13 @@ class _Counter(TorchDispatchMode):
         self.operations = 0
         self.bytes = 0
         self.largest = 0
+        self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.operations += 1
+        if (count := flop_registry.get(func.overloadpacket)) is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
         if not func.is_view:
             sizes = [leaf.nbytes for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
             self.bytes += sum(sizes)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lla_func.dispatch import DispatchMode
 
 __all__ = [
     "TraceError",
@@ -67,12 +68,18 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> fx.GraphModule:
     return fx.GraphModule(recorder.constants, recorder.graph)
 
 
-def infer(graph: fx.Graph) -> None:
-    """Finds shapes and dtypes of the nodes that don't have theirs yet, in order; nothing is computed."""
+def infer(graph: fx.Graph, device: str = "meta") -> None:
+    """Finds shapes and dtypes of the nodes that don't have theirs yet, in order.
+
+    Args:
+        graph: changed in place.
+        device: ``"meta"`` computes nothing, but brings in torch's compiler, which takes a second; on ``"cpu"`` the new
+            operations are run on zeros.
+    """
     with torch.no_grad():
         for node in graph.nodes:
             if node.op == "call_function" and "value" not in node.meta and "values" not in node.meta:
-                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), _stand_in)
+                args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: _stand_in(n, device))
                 _describe(node, node.target(*args, **kwargs))
 
 
@@ -104,7 +111,7 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
     return node.args
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(DispatchMode):
     """Sees every operation below autograd, functorch and functionalisation, on plain tensors."""
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
@@ -174,13 +181,13 @@ def _describe(node: fx.Node, result: Any) -> None:
         ]
 
 
-def _stand_in(node: fx.Node) -> Any:
-    """A tensor without data in place of a node's value."""
+def _stand_in(node: fx.Node, device: str) -> Any:
+    """Zeros in place of a node's value."""
 
-    def empty(value: Value | None) -> Tensor | None:
-        return None if value is None else torch.empty(value.shape, dtype=value.dtype, device="meta")
+    def zeros(value: Value | None) -> Tensor | None:
+        return None if value is None else torch.zeros(value.shape, dtype=value.dtype, device=device)
 
-    return empty(node.meta["value"]) if "value" in node.meta else [empty(v) for v in node.meta["values"]]
+    return zeros(node.meta["value"]) if "value" in node.meta else [zeros(v) for v in node.meta["values"]]
 
 
 def _draws(operation: torch._ops.OpOverload, args: Any, kwargs: Any) -> bool:

@@ -59,11 +59,12 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     """
     module = trace(loss, theta, batch)
     graph = module.graph
+    device = "cpu" if theta.device.type == "cpu" else "meta"
     for rewrite in REWRITES:
         rewrite(graph)
-        _settle(graph)
+        _settle(graph, device)
     fold_scale(graph, classify(graph))
-    _settle(graph)
+    _settle(graph, device)
     kinds = classify(graph)
 
     outlet = graph.find_nodes(op="output")[0]
@@ -154,10 +155,10 @@ def footprint(parts: Split, count: int) -> Sizes:
     )
 
 
-def _settle(graph: fx.Graph) -> None:
+def _settle(graph: fx.Graph, device: str) -> None:
     """Cleans a changed graph and finds the shapes of its new nodes."""
     graph.eliminate_dead_code()
-    infer(graph)
+    infer(graph, device)
 
 
 def _compute(node: fx.Node, parts: Split, supplied: Mapping, values: Mapping, count: int) -> Any:
