@@ -62,7 +62,7 @@ def random(
         basis = torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
     else:
         basis = torch.rand(shape, generator=generator, dtype=dtype, device=generator.device).mul_(2).sub_(1)
-    return orthogonalize(basis, layout) if orthogonal else basis
+    return _orthogonalized(basis, layout) if orthogonal else basis
 
 
 def orthogonalize(basis: Tensor, layout: Layout) -> Tensor:
@@ -84,7 +84,11 @@ def orthogonalize(basis: Tensor, layout: Layout) -> Tensor:
         ValueError: the directions are linearly dependent.
     """
     _check_basis(basis, layout)
-    basis = basis.clone()
+    return _orthogonalized(basis.clone(), layout)
+
+
+def _orthogonalized(basis: Tensor, layout: Layout) -> Tensor:
+    """The same in place: directions may be as large as memory allows."""
     for view in _segments(basis, layout, least=len(basis)):
         _gram_schmidt(view)
     whole = basis.unsqueeze(1)

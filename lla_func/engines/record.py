@@ -31,6 +31,10 @@ __all__ = [
 ]
 
 
+MARK = "_lla_func_node"
+"""The attribute by which a recorder knows a tensor."""
+
+
 class TraceError(ValueError):
     """A function does something that a recorded graph can not repeat faithfully."""
 
@@ -59,11 +63,14 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> fx.GraphModule:
         tensor(9.)
     """
     recorder = _Recorder(inputs)
-    with torch.no_grad(), recorder:
-        result = function(*inputs)
-    if not isinstance(result, Tensor):
-        raise TraceError(f"it returns {type(result).__name__}, not a tensor")
-    recorder.graph.output(recorder.node(result))
+    try:
+        with torch.no_grad(), recorder:
+            result = function(*inputs)
+        if not isinstance(result, Tensor):
+            raise TraceError(f"it returns {type(result).__name__}, not a tensor")
+        recorder.graph.output(recorder.node(result))
+    finally:
+        recorder.forget()
     recorder.graph.eliminate_dead_code()
     return fx.GraphModule(recorder.constants, recorder.graph)
 
@@ -118,26 +125,35 @@ class _Recorder(DispatchMode):
         super().__init__()
         self.graph = fx.Graph()
         self.constants = nn.Module()
-        # A tensor is known by its id, so all must stay alive, or another one could take an id over.
-        self.alive: list[Tensor] = []
-        self.nodes: dict[int, fx.Node] = {}
-        self.constant: set[int] = set()
+        self.lasting: list[Tensor] = []
         for i, tensor in enumerate(inputs):
+            self.lasting.append(tensor)
             self._add(self.graph.placeholder(f"input_{i}"), tensor)
 
     def node(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor; one that depends on no input becomes a constant of the graph."""
-        if id(tensor) not in self.nodes:
-            name = f"constant_{len(self.constant)}"
+        found = self._known(tensor)
+        if found is None:
+            name = f"constant_{len(self.lasting)}"
             self.constants.register_buffer(name, tensor.detach())
-            self._add(self.graph.get_attr(name), tensor)
-            self.constant.add(id(tensor))
-        return self.nodes[id(tensor)]
+            self.lasting.append(tensor)
+            self._add(found := self.graph.get_attr(name), tensor)
+        return found
+
+    def forget(self) -> None:
+        """Removes the marks from tensors that live on."""
+        for tensor in self.lasting:
+            vars(tensor).pop(MARK, None)
+
+    def _known(self, tensor: Tensor) -> fx.Node | None:
+        recorder, node = vars(tensor).get(MARK, (None, None))
+        return node if recorder is self else None
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        recorded = any(id(leaf) in self.nodes and id(leaf) not in self.constant for leaf in leaves)
+        nodes = [self._known(leaf) for leaf in leaves]
+        recorded = any(node is not None and node.op != "get_attr" for node in nodes)
         self._refuse(operation, args, kwargs, recorded=recorded)
         result = operation(*args, **kwargs)
         if recorded:
@@ -155,9 +171,9 @@ class _Recorder(DispatchMode):
                 self._add(self.graph.call_function(operator.getitem, (node, i)), part)
 
     def _add(self, node: fx.Node, tensor: Tensor) -> None:
+        # A mark lives as long as its tensor, so nothing has to be kept alive to be known again.
         _describe(node, tensor)
-        self.alive.append(tensor)
-        self.nodes[id(tensor)] = node
+        vars(tensor)[MARK] = self, node
 
     def _refuse(self, operation: Any, args: Any, kwargs: Any, *, recorded: bool) -> None:
         """Raises for what a graph would repeat wrongly."""
@@ -167,7 +183,7 @@ class _Recorder(DispatchMode):
             raise TraceError(f"it branches on values or reads them out with item() ({operation})")
         if operation._schema.is_mutable and operation.namespace == "aten":
             for tensor in _written(operation, args, kwargs):
-                node = self.nodes.get(id(tensor))
+                node = self._known(tensor)
                 if node is None or node.op != "call_function":
                     raise TraceError(f"it writes to a tensor that outlives it ({operation})")
 
