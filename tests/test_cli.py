@@ -212,7 +212,7 @@ BAD = {
     ),
     "an unknown engine": (
         ["eval", *SMALL, "--engine", "lop"],
-        "engine='lop' is not one of .* did you mean 'loop'",
+        "'lop' is not one of auto, .* did you mean 'loop'",
     ),
     "an unknown loader": (["eval", "--loader", "alexnet"], "loader='alexnet' is not one of 'lenet', 'mlp'"),
     "a missing loader file": (["eval", "--loader", "gone.py"], "there is no loader file 'gone.py'"),

@@ -95,8 +95,8 @@ class Evaluator:
         """The losses [N] at coordinates [N, C], float64 on the CPU."""
         self.settle(coords)
         coefficients = self._coefficients(coords)
-        losses = self._first(coefficients)
-        done = sum(map(len, losses))
+        losses = torch.empty(len(coefficients), dtype=torch.float64)
+        done = self._first(coefficients, losses)
         while done < len(coefficients):
             try:
                 if self._run is None:
@@ -108,28 +108,29 @@ class Evaluator:
             except Exception as error:
                 self._recover(error)
                 continue
-            losses.append(values)
+            losses[done : done + len(rows)] = values
             done += len(rows)
             self.evaluations += len(rows)
             self.advance(len(rows))
-        return torch.cat(losses)
+        return losses
 
     def _coefficients(self, coords: Tensor) -> Tensor:
         """In float64 whatever the dtype of theta, whose steps may be coarser than those of the grid."""
         return self.chart.coefficients(coords).to(self.chart.basis.device, torch.float64)
 
-    def _first(self, coefficients: Tensor) -> list[Tensor]:
-        """What the trial's winner computed of these points, if it is the beginning of them in whole passes."""
+    def _first(self, coefficients: Tensor, losses: Tensor) -> int:
+        """Fills in what the trial's winner computed, if these points begin with it, and returns how many they are."""
         if self._known is None:
-            return []
-        rows, losses = self._known
+            return 0
+        rows, values = self._known
         self._known = None
         size = len(rows) // self.plan.points_per_pass * self.plan.points_per_pass
         if size == 0 or not torch.equal(coefficients[:size], rows[:size]):
-            return []
+            return 0
+        losses[:size] = values[:size]
         self.evaluations += size
         self.advance(size)
-        return [losses[:size]]
+        return size
 
     def _recover(self, error: Exception) -> None:
         """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,37 +16,23 @@ from torch import Tensor
 from lla_func import modes, plots, products
 from lla_func import store as files
 from lla_func.analysis import Analysis, analyse
-from lla_func.chart import plane
 from lla_func.checkpoint import directions_of
 from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
+from lla_func.facades.curvature import Curvature, measured_curvature
 from lla_func.facades.spectrum import draw as draw_spectrum
 from lla_func.facades.spectrum import save as save_spectrum
 from lla_func.grid import Landscape, check_sampling, evaluate, surface
-from lla_func.objective import Objective, risk
+from lla_func.objective import risk
 
 __all__ = ["Curvature", "LandscapeResult", "viz_lla"]
 
 
 ESD_STEPS = 100
 """Lanczos steps of the spectral density, as in the original."""
-
-
-class Curvature(NamedTuple):
-    """The second derivative of the loss along two eigenvectors, seen in two independent ways.
-
-    Attributes:
-        eigenvalues: of the Hessian, [2].
-        measured: central second differences of the loss at the center, [2].
-        steps: how far from the center they looked, [2].
-    """
-
-    eigenvalues: tuple[float, ...]
-    measured: tuple[float, ...]
-    steps: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -315,7 +300,7 @@ def viz_lla(
         seconds=time.perf_counter() - start,
         paths=paths,
         hessian=analysis,
-        curvature=None if pairs is None else _curvature(objective, pairs),
+        curvature=None if pairs is None else measured_curvature(objective, pairs),
     )
     if folders is not None:
         if fixed is not None:
@@ -387,27 +372,6 @@ def _draw(
         )
         for what, style in styles.items()
     }
-
-
-def _curvature(objective: Objective, pairs: Eigenpairs) -> Curvature:
-    """Compares the eigenvalues with second differences of the loss along their eigenvectors.
-
-    Large steps see higher derivatives, small ones rounding. Of a series of steps, each half of the one before, that is
-    taken at which the difference changes least (in the spirit of Ridders 1982), whatever the scale of the loss.
-    """
-    eigenplane = plane(objective.theta, *pairs.vectors.to(objective.theta))
-    steps = 0.1 * (1.0 + float(objective.theta.norm())) * 0.5 ** torch.arange(10, dtype=torch.float64)
-    chosen = []
-    for direction in torch.eye(len(pairs.values), dtype=torch.float64):
-        ahead = steps[:, None] * direction
-        coords = torch.cat([ahead, -ahead, torch.zeros(1, len(direction), dtype=torch.float64)])
-        losses = evaluate(objective, eigenplane, coords, engine="loop").losses
-        differences = (losses[:10] + losses[10:20] - 2 * losses[20]) / steps.square()
-        change = (differences[1:] - differences[:-1]).abs().nan_to_num(nan=math.inf)
-        best = int(change.argmin()) + 1
-        chosen.append((float(differences[best]), float(steps[best])))
-    measured, taken = zip(*chosen, strict=True)
-    return Curvature(tuple(pairs.values.tolist()), measured, taken)
 
 
 def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bool) -> None:
