@@ -19,14 +19,14 @@ from lla_func import chart, directions
 from lla_func.grid import evaluate
 
 
-def main(rounds: int = 3) -> None:
+def main(rounds: int = 3, seeds: int = 3) -> None:
     model = lenet.ModelInit().eval()
     inputs, targets = digits.bundled()
     task = Job("lenet", model, inputs, targets, 40)
     objective = metrics.Loss(nn.CrossEntropyLoss(), inputs, targets).objective(model)
     rows = []
     peer = None
-    for seed in range(3):
+    for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
         basis = directions.random(objective.layout, 2, generator=generator)
         basis = directions.normalize(basis, objective.theta, objective.layout, kind="filter", order=2)
