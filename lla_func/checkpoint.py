@@ -268,10 +268,9 @@ def _check_same(folder: Path, known: Mapping[str, Any], job: Mapping[str, Any]) 
             if before[group].get(key) != now[group].get(key)
         ]
     bound = tolerance(torch.float32)  # the loss at the center may differ by rounding, from machine to machine
-    if (
-        not math.isclose(float(before["loss"]), float(now["loss"]), rel_tol=bound, abs_tol=1e-12)
-        and not differ
-    ):
+    there, here = float(before["loss"]), float(now["loss"])
+    same = math.isclose(there, here, rel_tol=bound, abs_tol=1e-12) or (math.isnan(there) and math.isnan(here))
+    if not same and not differ:
         differ.append(f"the loss at the center ({before['loss']!r} there, {now['loss']!r} now)")
     if differ:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lla_func.memory import cache_size, free_memory
 
-__all__ = ["Plan", "Sizes", "choose", "halved"]
+__all__ = ["Plan", "Sizes", "choose", "even_tile", "halved"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -127,12 +127,10 @@ def choose(
     tile = batch
     if separable:
         if samples_per_tile is not None:
-            count = math.ceil(batch / min(samples_per_tile, batch))
+            tile = math.ceil(batch / math.ceil(batch / min(samples_per_tile, batch)))
         else:
-            in_cache = IN_CACHE * cache / max(sizes.largest, 1)
             worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
-            count = max(1, round(batch / max(8, in_cache, worth_reading)))
-        tile = math.ceil(batch / count)
+            tile = even_tile(batch, sizes.largest, cache, least=worth_reading)
     points = points_per_pass or 1
     if points_per_pass is None and sizes.blocks:
         fitting = PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1)
@@ -161,6 +159,23 @@ def choose(
             )
     size = tile if separable else None
     return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers), channels_last)
+
+
+def even_tile(batch: int, largest: float, cache: int, *, least: float = 0.0) -> int:
+    """The samples in a tile, if tiles share a batch evenly and their largest value about fits the cache.
+
+    Args:
+        batch: samples in a batch.
+        largest: bytes of the largest value, for one sample.
+        cache: bytes of a core's own cache.
+        least: samples that a tile should have in any case.
+
+    Example:
+        >>> even_tile(2048, 4096, 2**19)
+        256
+    """
+    wanted = max(8, IN_CACHE * cache / max(largest, 1), least)
+    return math.ceil(batch / max(1, round(batch / wanted)))
 
 
 def halved(plan: Plan) -> dict[str, int] | None:

@@ -15,7 +15,7 @@ import torch
 from lla_func import chart
 from lla_func.checkpoint import begin, load_landscape, remembered
 from lla_func.grid import evaluate
-from lla_func.objective import Objective
+from lla_func.objective import Objective, from_loss
 from lla_func.plan import Plan
 from tests import cases
 
@@ -121,6 +121,15 @@ def test_another_job_is_refused_by_what_differs(tmp_path):
     for what, (other, surface, coords, options) in others.items():
         with pytest.raises(ValueError, match=rf"holds another job; what differs: .*{what}"):
             evaluate(other, surface, coords, store=tmp_path, **options)
+
+
+def test_a_job_whose_loss_is_not_a_number_at_the_center_goes_on(tmp_path):
+    objective = from_loss(lambda theta, batch: theta.log().sum(), torch.full((1,), -1.0, dtype=torch.float64))
+    line = chart.line(objective.theta, torch.ones(1, dtype=torch.float64))
+    coords = torch.tensor([[0.0], [2.0]])
+    first, second = (evaluate(objective, line, coords, store=tmp_path) for _ in range(2))
+    assert first.losses[0].isnan()
+    torch.testing.assert_close(second.losses, first.losses, rtol=0, atol=0, equal_nan=True)
 
 
 def test_chebyshev_sampling_finds_its_points_again(tmp_path):

@@ -9,7 +9,6 @@ Tiles, or points if there are few tiles, go to workers of one thread each (:mod:
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -29,7 +28,7 @@ from lla_func.engines.split import Split, footprint, hoist, split
 from lla_func.engines.trace import TraceError, signature
 from lla_func.memory import cache_size
 from lla_func.objective import Batch, Objective, samples, tiles, weigh
-from lla_func.plan import IN_CACHE, Plan, choose
+from lla_func.plan import Plan, choose, even_tile
 
 __all__ = ["prepare"]
 
@@ -90,8 +89,7 @@ def channels_last_is_faster(device: torch.device) -> bool:
 def _likely_tile(objective: Objective) -> int:
     """About the tile that the plan will have, so that the loss is recorded only once."""
     batch = samples(next(iter(objective.batches)))
-    in_cache = IN_CACHE * cache_size() / max(1, take(objective, objective.theta).largest)
-    return math.ceil(batch / max(1, round(batch / max(8, in_cache))))
+    return even_tile(batch, take(objective, objective.theta).largest, cache_size())
 
 
 class Hoisted:
