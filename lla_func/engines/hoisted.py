@@ -82,7 +82,7 @@ def prepare(
 
 
 def channels_last_is_faster(device: torch.device) -> bool:
-    """A guess at how convolutions like their images in float32: measured on one processor of each kind, CPUs only."""
+    """A guess at how convolutions like their images in float32, for where no trial finds out."""
     return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
 
 

@@ -174,7 +174,8 @@ def normalize_classes_as_rows(graph: fx.Graph) -> None:
     """The logarithm of softmax over few classes [..., C] runs over rows of the transpose.
 
     torch's kernel takes classes that lie side by side in memory one sample at a time; with one row a class it works on
-    many samples at once, five to fifteen times faster up to some 64 classes.
+    many samples at once. With 10 classes, transposing included, that took 0.6 of the time for 64 samples and 0.2 for
+    2,048; with 1,000 classes it took longer. The limit of 64 lies between.
     """
     for node in graph.find_nodes(op="call_function", target=aten._log_softmax.default):
         logits, axis, half = arguments(node)
