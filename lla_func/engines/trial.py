@@ -1,8 +1,8 @@
 """The trial: contenders timed on the first points of the job itself; the fastest goes on, and its results count.
 
 Which way to cut the work is fastest depends on the machine as much as on the job: on one and the same processor
-ResNet-18 took 29 % longer with channels innermost in memory, LeNet 18 % less. So nothing is assumed. The loop comes first:
-it is the measure of speed, and its losses are what every other contender is checked against. The hoisted engine
+ResNet-18 took 29 % longer with channels innermost in memory, LeNet 18 % less. So nothing is assumed. The loop comes
+first: it is the measure of speed, and its losses are what every other contender is checked against. The hoisted engine
 follows with the plan that shapes and caches suggest, then variants of that plan, one change at a time, as long as
 trying them costs little beside what is left to do. Last, in jobs of many minutes, the fastest plan compiled.
 
