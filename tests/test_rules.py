@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lla_func.engines import rewrite, rules, split
 from lla_func.engines.matmuls import add_in_product, attention, fuse_attention, share_matrix
+from lla_func.engines.record import Recording, clean
 from lla_func.engines.rules import RULES, classify
 from lla_func.engines.split import hoist
 from lla_func.engines.trace import tensors, trace
@@ -166,13 +167,12 @@ def test_what_is_not_affine_is_computed_at_each_point(what):
     assert frontier_is_exact(NOT_AFFINE[what])
 
 
-def rewritten(function: Callable, theta: Tensor, batch: object, change: Callable) -> fx.GraphModule:
+def rewritten(function: Callable, theta: Tensor, batch: object, change: Callable) -> Recording:
     """The graph of a function after one rewrite, checked to have the same value."""
     graph = trace(function, theta, batch)
     expected = function(theta, batch)
     change(graph.graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    clean(graph.graph)
     torch.testing.assert_close(graph(theta, *tensors(batch)), expected, rtol=1e-12, atol=1e-12)
     return graph
 
@@ -214,7 +214,6 @@ def test_not_a_number_survives_pooling():
     graph = trace(lambda t, x: functional.max_pool2d(t[0] * x, 2), WEIGHT, x)
     expected = graph(WEIGHT, x)
     rewrite.pool_by_maximum(graph.graph)
-    graph.recompile()
     assert torch.equal(graph(WEIGHT, x).isnan(), expected.isnan())
 
 
@@ -262,7 +261,7 @@ def test_scale_is_folded_into_a_convolution_that_can_not_be_hoisted():
         h = functional.conv2d((theta[0] * x).relu(), theta.view(4, 3, 3, 3), theta[:4])
         return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
 
-    folded = split.split(function, WEIGHT, PICTURES).graph
+    folded = split.split(function, WEIGHT, PICTURES).recording
     assert (
         not uses(folded.graph, aten.addcmul.default)
         or len(
@@ -400,6 +399,6 @@ def test_blocks_of_points_share_the_fused_attention(masked, varying):
 
 def test_heads_are_taken_from_their_projection_without_moving_data():
     objective = cases.objective("transformer")
-    graph = split.split(objective.loss, objective.theta, objective.batches[0]).graph.graph
+    graph = split.split(objective.loss, objective.theta, objective.batches[0]).recording.graph
     (node,) = graph.find_nodes(op="call_function", target=attention)
     assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}

@@ -22,6 +22,7 @@ from lla_func.chart import Chart
 from lla_func.engines import workers
 from lla_func.engines.census import take
 from lla_func.engines.combine import Combination, combine_block, stacked
+from lla_func.engines.program import program
 from lla_func.engines.record import record
 from lla_func.engines.reuse import reuse
 from lla_func.engines.split import Split, footprint, hoist, split
@@ -114,7 +115,7 @@ class Hoisted:
         self.parts = parts
         self.cut = cut
         self.compile = compile
-        self.programs: dict[Hashable, _Program] = {}
+        self.bound: dict[Hashable, _Bound] = {}
         self.seconds_shared = 0.0
 
     def __call__(self, coefficients: Tensor) -> Tensor:
@@ -124,12 +125,12 @@ class Hoisted:
         self.seconds_shared = 0.0
         for batch in objective.batches:
             pieces = list(tiles(batch, plan.samples_per_tile)) if plan.samples_per_tile else [batch]
-            programs = [self._program(piece) for piece in pieces]
+            bound = [self._bind(piece) for piece in pieces]
             results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
-            jobs = list(zip(programs, pieces, results, strict=True))
-            before = sum(program.seconds_shared for program in self.programs.values())
-            for program, data, _ in {id(job[0]): job for job in jobs}.values():
-                program.record(coefficients, data)
+            jobs = list(zip(bound, pieces, results, strict=True))
+            before = sum(bound.seconds_shared for bound in self.bound.values())
+            for bound, data, _ in {id(job[0]): job for job in jobs}.values():
+                bound.record(coefficients, data)
             if len(pieces) >= 2 * plan.workers:
                 workers.run([partial(p.tile, coefficients, d, out) for p, d, out in jobs], plan.workers)
                 share = 1 / plan.workers
@@ -138,22 +139,22 @@ class Hoisted:
                     count = max(1, min(4, len(coefficients) // (8 * plan.workers))) * plan.workers
                     workers.run(list(p.stretches(coefficients, data, out, count)), plan.workers)
                 share = 1.0
-            after = sum(program.seconds_shared for program in self.programs.values())
+            after = sum(bound.seconds_shared for bound in self.bound.values())
             self.seconds_shared += share * (after - before)
             losses += results
             weights += [weigh(objective, piece) for piece in pieces]
         total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).cpu()
         return total / sum(weights) if objective.reduction == "mean" else total
 
-    def _program(self, tile: Batch) -> _Program:
+    def _bind(self, tile: Batch) -> _Bound:
         key = signature(tile)
-        if key not in self.programs:
-            if len(self.programs) == MOST_SIGNATURES:
+        if key not in self.bound:
+            if len(self.bound) == MOST_SIGNATURES:
                 raise TraceError(f"its batches come in more than {MOST_SIGNATURES} shapes")
             if key not in self.parts:
                 self.parts[key] = split(self.objective.loss, self.chart.origin, tile)
-            self.programs[key] = _Program(self.parts[key], self.chart, self.plan, self.compile)
-        return self.programs[key]
+            self.bound[key] = _Bound(self.parts[key], self.chart, self.plan, self.compile)
+        return self.bound[key]
 
     def vary(self, plan: Plan, **changes: Any) -> tuple[Hoisted, Plan]:
         """The same job under another plan; what was recorded is used again.
@@ -168,7 +169,7 @@ class Hoisted:
         return Hoisted(self.objective, self.chart, varied, self.parts, self.cut, self.compile), varied
 
 
-class _Program:
+class _Bound:
     """A split loss bound to a chart, with each worker's storage for theta."""
 
     def __init__(self, parts: Split, chart: Chart, plan: Plan, compile: Compile | None) -> None:
@@ -249,8 +250,8 @@ class _Program:
             warnings.filterwarnings("error", message=".*batching rule.*")
             block = record(torch.func.vmap(at_point, in_dims=axes), theta, *combined, *constant)
         reuse(block.graph, fresh=1 + len(combined))
-        block.recompile()
-        self.block = block if self.compile is None else self.compile(block)
+        run = program(block.graph, block.constants)
+        self.block = run if self.compile is None else self.compile(run)
 
     def _block_values(self, points: Tensor, rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Theta and the affine values at a full block that begins with these points."""

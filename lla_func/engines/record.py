@@ -13,15 +13,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from lla_func.dispatch import DispatchMode
+from lla_func.engines.program import program
 
 __all__ = [
+    "Recording",
     "TraceError",
     "Value",
     "arguments",
+    "clean",
     "dtype_of",
     "elements",
     "infer",
@@ -46,7 +49,18 @@ class Value(NamedTuple):
     dtype: torch.dtype
 
 
-def record(function: Callable[..., Tensor], *inputs: Tensor) -> fx.GraphModule:
+class Recording(NamedTuple):
+    """A function as a graph, and the constants that the graph refers to by name."""
+
+    graph: fx.Graph
+    constants: dict[str, Tensor]
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """The function's value; for many calls make a :func:`.program` once."""
+        return program(self.graph, self.constants)(*inputs)
+
+
+def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
     """The operations of ``function(*inputs)`` as a graph with one input for each tensor.
 
     No gradient is recorded, and nothing is computed but what the function computes.
@@ -56,10 +70,10 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> fx.GraphModule:
             it did not make, or does not return a tensor.
 
     Example:
-        >>> graph = record(lambda x: (2 * x).sum() + torch.arange(3).sum(), torch.ones(2))
-        >>> [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+        >>> recording = record(lambda x: (2 * x).sum() + torch.arange(3).sum(), torch.ones(2))
+        >>> [str(node.target) for node in recording.graph.nodes if node.op == "call_function"]
         ['aten.mul.Tensor', 'aten.sum.default', 'aten.add.Tensor']
-        >>> graph(torch.tensor([1.0, 2.0]))
+        >>> recording(torch.tensor([1.0, 2.0]))
         tensor(9.)
     """
     recorder = _Recorder(inputs)
@@ -71,8 +85,15 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> fx.GraphModule:
         recorder.graph.output(recorder.node(result))
     finally:
         recorder.forget()
-    recorder.graph.eliminate_dead_code()
-    return fx.GraphModule(recorder.constants, recorder.graph)
+    clean(recorder.graph)
+    return Recording(recorder.graph, recorder.constants)
+
+
+def clean(graph: fx.Graph) -> None:
+    """Removes what nothing reads; recorded operations have no effect but their value."""
+    for node in reversed(graph.nodes):
+        if not node.users and node.op in ("call_function", "get_attr"):
+            graph.erase_node(node)
 
 
 def infer(graph: fx.Graph, device: str = "meta") -> None:
@@ -124,7 +145,7 @@ class _Recorder(DispatchMode):
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.graph = fx.Graph()
-        self.constants = nn.Module()
+        self.constants: dict[str, Tensor] = {}
         self.lasting: list[Tensor] = []
         for i, tensor in enumerate(inputs):
             self.lasting.append(tensor)
@@ -135,9 +156,9 @@ class _Recorder(DispatchMode):
         found = self._known(tensor)
         if found is None:
             name = f"constant_{len(self.lasting)}"
-            self.constants.register_buffer(name, tensor.detach())
+            self.constants[name] = tensor.detach()
             self.lasting.append(tensor)
-            self._add(found := self.graph.get_attr(name), tensor)
+            self._add(found := self.graph.create_node("get_attr", name, name=name), tensor)
         return found
 
     def forget(self) -> None:
@@ -151,15 +172,26 @@ class _Recorder(DispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        nodes = [self._known(leaf) for leaf in leaves]
-        recorded = any(node is not None and node.op != "get_attr" for node in nodes)
+        recorded = any(map(self._varies, args)) or any(map(self._varies, kwargs.values()))
         self._refuse(operation, args, kwargs, recorded=recorded)
         result = operation(*args, **kwargs)
         if recorded:
-            places = pytree.tree_map(lambda x: self.node(x) if isinstance(x, Tensor) else x, (args, kwargs))
+            places = tuple(map(self._place, args)), {name: self._place(x) for name, x in kwargs.items()}
             self._write(self.graph.call_function(operation, *places), result)
         return result
+
+    def _varies(self, argument: Any) -> bool:
+        """Whether an argument depends on the inputs."""
+        if isinstance(argument, Tensor):
+            node = self._known(argument)
+            return node is not None and node.op != "get_attr"
+        return isinstance(argument, (list, tuple)) and any(map(self._varies, argument))
+
+    def _place(self, argument: Any) -> Any:
+        """An argument with nodes in place of tensors."""
+        if isinstance(argument, Tensor):
+            return self.node(argument)
+        return [self._place(part) for part in argument] if isinstance(argument, (list, tuple)) else argument
 
     def _write(self, node: fx.Node, result: Any) -> None:
         _describe(node, result)

@@ -6,13 +6,14 @@ The first part gives the constant values and the affine ones, these as K + 1 ten
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
-from lla_func.engines.record import arguments, elements, infer, itemsize
+from lla_func.engines.program import program
+from lla_func.engines.record import Recording, arguments, clean, elements, infer, itemsize
 from lla_func.engines.reuse import reuse
 from lla_func.engines.rewrite import REWRITES, fold_scale
 from lla_func.engines.rules import VIEWS, classify, directions, is_view
@@ -29,7 +30,7 @@ class Split(NamedTuple):
     """A loss graph for tiles of one signature, taken apart.
 
     Attributes:
-        graph: the whole graph, after the rewrites.
+        recording: the whole loss, after the rewrites.
         kinds: ``"constant"``, ``"affine"`` or ``"general"`` for each node.
         once: the nodes to compute once for a tile, in order.
         affine: those of them that points need a combination of.
@@ -40,14 +41,14 @@ class Split(NamedTuple):
         images: whether it matters at the points how values with four axes lie in memory.
     """
 
-    graph: fx.GraphModule
+    recording: Recording
     kinds: Mapping[fx.Node, str]
     once: Sequence[fx.Node]
     affine: Sequence[fx.Node]
     constant: Sequence[fx.Node]
     span: slice
-    views: fx.GraphModule
-    point: fx.GraphModule
+    views: Callable[[Tensor], Sequence[Tensor]]
+    point: Callable[..., Tensor]
     images: bool
 
 
@@ -57,8 +58,8 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     Raises:
         TraceError: see :func:`lla_func.engines.trace.trace`.
     """
-    module = trace(loss, theta, batch)
-    graph = module.graph
+    recording = trace(loss, theta, batch)
+    graph = recording.graph
     device = "cpu" if theta.device.type == "cpu" else "meta"
     for rewrite in REWRITES:
         rewrite(graph)
@@ -78,17 +79,19 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     once = _ancestors((*affine, *constant))
     before_views = _ancestors(views)
     span = _span(views, len(theta))
+    body = _part((*views, *affine, *constant), general, outlet.args[0])
+    reuse(body)
     return Split(
-        graph=module,
+        recording=recording,
         kinds=kinds,
         once=[n for n in graph.nodes if n in once],
         affine=affine,
         constant=constant,
         span=span,
-        views=_part(
-            module, [next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span
+        views=program(
+            _part([next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span), {}
         ),
-        point=_reusing(_part(module, (*views, *affine, *constant), general, outlet.args[0])),
+        point=program(body, recording.constants),
         images=any(n.target is aten.convolution.default for n in general)
         and not any("strided" in str(n.target) for n in general),
     )
@@ -109,7 +112,7 @@ def hoist(
         for each affine value its list f_0, f_1, ... f_K, and the constant values.
     """
     inputs = iter([[origin, *basis], *tensors(batch)])
-    supplied = {n: next(inputs) for n in parts.graph.graph.nodes if n.op == "placeholder"}
+    supplied = {n: next(inputs) for n in parts.recording.graph.nodes if n.op == "placeholder"}
     kept = {*parts.affine, *parts.constant}
     last_use = {arg: n for n in parts.once for arg in n.all_input_nodes}
     values: dict[fx.Node, Any] = {}
@@ -132,7 +135,7 @@ def footprint(parts: Split, count: int) -> Sizes:
     def size(node: fx.Node) -> int:
         return elements(node) * itemsize(node)
 
-    body = [n for n in parts.graph.graph.nodes if parts.kinds.get(n) == "general"]
+    body = [n for n in parts.recording.graph.nodes if parts.kinds.get(n) == "general"]
     last_use = {arg: n for n in body for arg in n.all_input_nodes}
     live = peak = sum(map(size, parts.affine))
     for node in body:
@@ -143,7 +146,7 @@ def footprint(parts: Split, count: int) -> Sizes:
             for a in node.all_input_nodes
             if last_use[a] is node and a.target not in VIEWS and a in body
         )
-    theta = next(iter(parts.graph.graph.nodes))
+    theta = next(iter(parts.recording.graph.nodes))
     convolution = any(n.target is aten.convolution.default for n in body)
     return Sizes(
         largest=max(map(size, [*body, *parts.affine]), default=0) / count,
@@ -157,7 +160,7 @@ def footprint(parts: Split, count: int) -> Sizes:
 
 def _settle(graph: fx.Graph, device: str) -> None:
     """Cleans a changed graph and finds the shapes of its new nodes."""
-    graph.eliminate_dead_code()
+    clean(graph)
     infer(graph, device)
 
 
@@ -167,7 +170,7 @@ def _compute(node: fx.Node, parts: Split, supplied: Mapping, values: Mapping, co
     if node.op == "placeholder":
         return supplied[node]
     if node.op == "get_attr":
-        return getattr(parts.graph, operation)
+        return parts.recording.constants[operation]
     if parts.kinds[node] == "affine":
         origins = {a: values[a][0] if parts.kinds[a] == "affine" else values[a] for a in node.all_input_nodes}
         at_origin = operation(*_fill(node.args, origins), **_fill(node.kwargs, origins))
@@ -202,21 +205,10 @@ def _span(views: Sequence[fx.Node], size: int) -> slice:
     return slice(min(start for start, _ in bounds), max(min(end, size) for _, end in bounds))
 
 
-def _reusing(part: fx.GraphModule) -> fx.GraphModule:
-    """The graph with activations in place; none of its inputs is written to."""
-    reuse(part.graph)
-    part.recompile()
-    return part
-
-
 def _part(
-    module: fx.GraphModule,
-    inputs: Sequence[fx.Node],
-    body: Sequence[fx.Node],
-    outputs: Any,
-    span: slice | None = None,
-) -> fx.GraphModule:
-    """A part of a graph as a module of its own; with a span, its input is that part of theta."""
+    inputs: Sequence[fx.Node], body: Sequence[fx.Node], outputs: Any, span: slice | None = None
+) -> fx.Graph:
+    """A part of a graph as a graph of its own; with a span, its input is that part of theta."""
     part = fx.Graph()
     copies = {node: part.placeholder(f"input_{i}") for i, node in enumerate(inputs)}
     for node in body:
@@ -234,4 +226,4 @@ def _part(
     part.output(
         fx.node.map_arg(list(outputs) if isinstance(outputs, (list, tuple)) else outputs, lambda n: copies[n])
     )
-    return fx.GraphModule(module, part)
+    return part

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func.engines.record import TraceError, record
+from lla_func.engines.record import Recording, TraceError, record
 from lla_func.objective import Batch, Loss
 
 __all__ = ["TraceError", "signature", "tensors", "trace"]
 
 
-def trace(loss: Loss, theta: Tensor, batch: Batch) -> fx.GraphModule:
+def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
     """Records ``loss(theta, batch)`` as a graph of functional aten operations.
 
     In-place operations become out-of-place ones. The graph's first input is theta, the others are the batch's tensors
@@ -37,8 +37,8 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> fx.GraphModule:
         TraceError: the loss draws random numbers, branches on values, or writes to tensors that outlive it.
 
     Example:
-        >>> graph = trace(lambda theta, batch: (batch @ theta).relu_().sum(), torch.ones(2), torch.ones(3, 2))
-        >>> [node.target.__name__ for node in graph.graph.nodes if node.op == "call_function"]
+        >>> loss = trace(lambda theta, batch: (batch @ theta).relu_().sum(), torch.ones(2), torch.ones(3, 2))
+        >>> [node.target.__name__ for node in loss.graph.nodes if node.op == "call_function"]
         ['mv.default', 'relu.default', 'sum.default']
     """
     with torch.no_grad():
