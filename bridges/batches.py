@@ -34,6 +34,10 @@ def available(device: Any) -> torch.device:
 
 def move(tree: Any, device: torch.device) -> Any:
     """The same pytree with its tensors on ``device``."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if type(tree) in (tuple, list):  # in every call of a loss; a general walk takes ten times as long
+        return type(tree)(move(part, device) for part in tree)
     return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, tree)
 
 

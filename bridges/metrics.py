@@ -54,6 +54,12 @@ class Metric:
     separable: bool | None = False
     reduction: str = "mean"
 
+    _returns_predictions: bool = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._returns_predictions = "return_pred" in inspect.signature(cls.__call__).parameters
+
     def __init__(self, inputs: Any = None, target: Any = None, device: Any = "cpu") -> None:
         self.inputs = inputs
         self.target = target
@@ -68,10 +74,9 @@ class Metric:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The loss of the model on a batch, a scalar."""
-        call = type(self).__call__
-        if call is Metric.__call__:
+        if type(self).__call__ is Metric.__call__:
             raise TypeError(f"{type(self).__name__} needs a method loss(model, batch) or __call__(model)")
-        if "return_pred" in inspect.signature(call).parameters:
+        if self._returns_predictions:
             result = self(None, model=model, batch=batch, use_wrapper=False, return_pred=True)
             return result[0] if isinstance(result, (tuple, list)) else result
         return self(model)

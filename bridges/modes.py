@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,8 +28,17 @@ def evaluating(module: nn.Module, *, dropout: bool = False) -> dict[nn.Module, d
         dropout: whether layers that drop out are in training mode: ``nn.Dropout`` and its relatives, and the
             recurrent and attention layers with dropout inside. Modules of one's own that call ``F.dropout`` are not,
             since training mode may switch on anything else in them.
+
+    Transformer encoders don't make ragged tensors of padded sequences: those put zeros at padded places, which no
+    derivative does, so that the loss would be another one than that whose derivatives are taken.
     """
-    return {part: {"training": dropout and _drops_out(part)} for part in module.modules()}
+    pose: dict[nn.Module, dict[str, Any]] = {
+        part: {"training": dropout and _drops_out(part)} for part in module.modules()
+    }
+    for part, attributes in pose.items():
+        if isinstance(part, nn.TransformerEncoder):
+            attributes["use_nested_tensor"] = False
+    return pose
 
 
 def has_dropout(module: nn.Module) -> bool:
@@ -82,15 +91,18 @@ def plain(parameters: Iterable[Tensor]) -> bool:
 def attention_for(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Attention by kernels that can do what is asked of a function of the parameters.
 
-    The fused path of ``nn.TransformerEncoderLayer`` in evaluation mode has neither derivatives nor a batching rule and
-    is always off. The fused attention kernels have one derivative only: unless parameters are plain, attention is made
-    of matrix products (the ``MATH`` backend). For plain ones that would cost: 3 times the attention, 1.3 to 1.5 times
+    For plain parameters nothing changes. Otherwise the fused path of ``nn.TransformerEncoderLayer`` is off, since it
+    has neither derivatives nor a batching rule, and attention is made of matrix products (the ``MATH`` backend), since
+    the fused kernels have one derivative only. For plain ones that would cost: 3 times the attention, 1.3 to 1.5 times
     an encoder layer on the CPU, and memory quadratic in the length of the sequence.
     """
+    if plain(parameters):
+        yield
+        return
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with nullcontext() if plain(parameters) else sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -152,17 +152,17 @@ def loss_at(objective: Objective, theta: Tensor) -> Loss:
     return objective.loss if objective.adapt is None else objective.adapt(theta)
 
 
-def risk(objective: Objective, theta: Tensor | None = None) -> Tensor:
+def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = None) -> Tensor:
     """The loss over all batches at theta (by default at the point under study), a float64 scalar on the CPU.
 
-    No gradient is recorded.
+    No gradient is recorded. Where the objective says ``named``, theta may be the named tensors that it consists of.
     """
     theta = objective.theta if theta is None else theta
     losses, weights = [], []
     with torch.no_grad():
-        loss = loss_at(objective, theta)
+        loss = loss_at(objective, theta)  # type: ignore[arg-type]
         for batch in objective.batches:
-            losses.append(loss(theta, batch))
+            losses.append(loss(theta, batch))  # type: ignore[arg-type]
             weights.append(weigh(objective, batch))
         values = torch.stack(losses).to("cpu", torch.float64)
     total = values @ torch.tensor(weights, dtype=torch.float64)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from lla_func.memory import cache_size, free_memory
 
-__all__ = ["Plan", "Sizes", "choose", "even_tile", "halved"]
+__all__ = ["Plan", "Sizes", "budget_of", "choose", "even_tile", "halved"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -25,6 +25,15 @@ PASS_BYTES = 2**22
 
 KEEP_BYTES = 2**25
 """Up to this size of theta its partial sums are kept."""
+
+LOCKED_BYTES = 2**17
+"""Where an operation moves fewer bytes than this, a second worker would mostly wait for Python's global lock."""
+
+CALLING_BYTES = 2**12
+"""Where an operation moves fewer bytes than this, calling it takes longer than what it does, even a convolution."""
+
+FEWEST_IN_PASS = 8
+"""Fewer points in a pass save less than recording them together takes."""
 
 CHUNK = 256
 """Points in one call of an engine that prepares each tile of data: enough that the preparation doesn't count."""
@@ -42,7 +51,8 @@ class Sizes(NamedTuple):
         total: all values together.
         affine: the values that are hoisted and combined.
         theta: the parameters that a point needs.
-        blocks: whether blocks of points may share a pass without being slower for it.
+        operations: how many are called at a point.
+        blocks: whether blocks of points may share a pass without being slower for it, however much is computed.
     """
 
     largest: float
@@ -50,6 +60,7 @@ class Sizes(NamedTuple):
     total: float
     affine: float
     theta: int
+    operations: int
     blocks: bool
 
 
@@ -117,12 +128,12 @@ def choose(
         MemoryError: one worker on the smallest possible tile needs more than the budget.
 
     Example:
-        >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, blocks=False)
+        >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, operations=9, blocks=False)
         >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, cache=2**19).samples_per_tile
         256
     """
     cache = cache_size() if cache is None else cache
-    budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
+    budget = budget_of(memory_budget)
     keep = sizes.theta <= KEEP_BYTES
     tile = batch
     if separable:
@@ -131,10 +142,14 @@ def choose(
         else:
             worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
             tile = even_tile(batch, sizes.largest, cache, least=worth_reading)
+    calls = max(sizes.operations, 1)
     points = points_per_pass or 1
-    if points_per_pass is None and sizes.blocks:
+    if points_per_pass is None and (sizes.blocks or sizes.total * tile < CALLING_BYTES * calls):
         fitting = PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1)
         points = 2 ** round(math.log2(min(64.0, max(1.0, fitting))))  # a divisor of CHUNK
+        points = points if points >= FEWEST_IN_PASS else 1
+    if (sizes.total * tile + sizes.theta) * points < LOCKED_BYTES * calls:
+        workers = 1
 
     def needed(tile: int, points: int, workers: int) -> int:
         tilewise = workers if batch >= 2 * workers * tile else 1
@@ -159,6 +174,11 @@ def choose(
             )
     size = tile if separable else None
     return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers), channels_last)
+
+
+def budget_of(memory_budget: int | None) -> int:
+    """Bytes that may be used: as given, or a share of what is free."""
+    return memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
 
 
 def even_tile(batch: int, largest: float, cache: int, *, least: float = 0.0) -> int:

@@ -15,8 +15,8 @@ from lla_func.objective import from_loss
 from lla_func.plan import Plan, Sizes, choose, halved
 from tests import cases
 
-CONV = Sizes(largest=5000, live=20000, total=40000, affine=19000, theta=250_000, blocks=False)
-MLP = Sizes(largest=128, live=400, total=600, affine=128, theta=1400, blocks=True)
+CONV = Sizes(largest=5000, live=20000, total=40000, affine=19000, theta=250_000, operations=30, blocks=False)
+MLP = Sizes(largest=128, live=400, total=600, affine=128, theta=1400, operations=12, blocks=True)
 
 
 def plan_of(sizes=CONV, **options) -> Plan:
@@ -48,7 +48,10 @@ def test_batches_that_must_not_be_cut_are_not():
 
 def test_points_share_a_pass_only_where_that_is_no_slower():
     assert plan_of(MLP, batch=16).points_per_pass > 1
-    assert plan_of(MLP._replace(blocks=False), batch=16).points_per_pass == 1
+    assert (
+        plan_of(MLP._replace(blocks=False), batch=16).points_per_pass > 1
+    )  # calls take longer than computing
+    assert plan_of(MLP._replace(blocks=False), batch=512).points_per_pass == 1
 
 
 @pytest.mark.parametrize("budget", [2**21, 2**23, 2**25, 2**30])

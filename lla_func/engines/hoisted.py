@@ -61,7 +61,11 @@ def prepare(
     if objective.adapt is not None:
         raise TraceError("the loss adapts to each point (recalibrated BatchNorm)")
     first = next(iter(objective.batches))
-    probe = next(tiles(first, samples_per_tile or _likely_tile(objective))) if objective.separable else first
+    census = take(
+        objective, chart.origin
+    )  # a first pass, too, before what it leaves behind could be recorded
+    likely = samples_per_tile or even_tile(samples(first), census.largest, cache_size())
+    probe = next(tiles(first, likely)) if objective.separable else first
     parts = split(objective.loss, chart.origin, probe)
     if channels_last is None:
         channels_last = channels_last_is_faster(chart.origin.device)
@@ -85,12 +89,6 @@ def prepare(
 def channels_last_is_faster(device: torch.device) -> bool:
     """A guess at how convolutions like their images in float32, for where no trial finds out."""
     return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
-
-
-def _likely_tile(objective: Objective) -> int:
-    """About the tile that the plan will have, so that the loss is recorded only once."""
-    batch = samples(next(iter(objective.batches)))
-    return even_tile(batch, take(objective, objective.theta).largest, cache_size())
 
 
 class Hoisted:
@@ -125,10 +123,10 @@ class Hoisted:
         self.seconds_shared = 0.0
         for batch in objective.batches:
             pieces = list(tiles(batch, plan.samples_per_tile)) if plan.samples_per_tile else [batch]
-            bound = [self._bind(piece) for piece in pieces]
+            bindings = [self._bind(piece) for piece in pieces]
             results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
-            jobs = list(zip(bound, pieces, results, strict=True))
-            before = sum(bound.seconds_shared for bound in self.bound.values())
+            jobs = list(zip(bindings, pieces, results, strict=True))
+            before = sum(one.seconds_shared for one in self.bound.values())
             for bound, data, _ in {id(job[0]): job for job in jobs}.values():
                 bound.record(coefficients, data)
             if len(pieces) >= 2 * plan.workers:
@@ -139,7 +137,7 @@ class Hoisted:
                     count = max(1, min(4, len(coefficients) // (8 * plan.workers))) * plan.workers
                     workers.run(list(p.stretches(coefficients, data, out, count)), plan.workers)
                 share = 1.0
-            after = sum(bound.seconds_shared for bound in self.bound.values())
+            after = sum(one.seconds_shared for one in self.bound.values())
             self.seconds_shared += share * (after - before)
             losses += results
             weights += [weigh(objective, piece) for piece in pieces]

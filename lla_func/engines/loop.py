@@ -10,7 +10,7 @@ from torch import Tensor
 from lla_func.chart import Chart
 from lla_func.engines.combine import Combination
 from lla_func.objective import Objective, risk, tiles
-from lla_func.plan import KEEP_BYTES, Plan
+from lla_func.plan import Plan, budget_of
 
 __all__ = ["prepare"]
 
@@ -30,11 +30,19 @@ def prepare(
         cut = objective._replace(
             batches=[tile for batch in objective.batches for tile in tiles(batch, samples_per_tile)]
         )
-    size = chart.origin.nbytes
-    theta = Combination([chart.origin, *chart.basis], keep=size <= KEEP_BYTES)
+    theta = Combination([chart.origin, *chart.basis], keep=chart.basis.nbytes <= budget_of(memory_budget))
+
+    # The storage of theta is the same at all points, so where a loss takes named tensors they are cut once.
+    named = (
+        objective.layout.unravel(theta.storage[-1]) if objective.named and objective.adapt is None else None
+    )
+
+    def loss(coefficients: list[float]) -> Tensor:
+        point = theta.at(coefficients)
+        return risk(cut, point if named is None else named)
 
     def run(coefficients: Tensor) -> Tensor:
-        return torch.stack([risk(cut, theta.at(row)) for row in coefficients.tolist()])
+        return torch.stack([loss(row) for row in coefficients.tolist()])
 
     tile = samples_per_tile if objective.separable else None
     return run, Plan("loop", samples_per_tile=tile, points_per_pass=1, keep=theta.keep, chunk=1)

@@ -153,6 +153,7 @@ def footprint(parts: Split, count: int) -> Sizes:
         live=peak / count,
         total=sum(map(size, [*body, *parts.affine])) / count,
         affine=sum(map(size, parts.affine)) / count,
+        operations=len(body),
         theta=(parts.span.stop - parts.span.start) * itemsize(theta),
         blocks=not convolution,
     )

@@ -25,6 +25,9 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
     In-place operations become out-of-place ones. The graph's first input is theta, the others are the batch's tensors
     in the order of :func:`tensors`; all other leaves of the batch and all shapes are baked in (:func:`signature`).
 
+    What a model remembers of its very first pass must not come from the recording: run the loss once before, on any
+    batch.
+
     Args:
         loss: maps theta [P] and a batch to a scalar.
         theta: an example, [P].
@@ -41,8 +44,6 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
         >>> [node.target.__name__ for node in loss.graph.nodes if node.op == "call_function"]
         ['mv.default', 'relu.default', 'sum.default']
     """
-    with torch.no_grad():
-        loss(theta, batch)  # what a model remembers of its first pass must not come from the recording
     leaves, spec = pytree.tree_flatten(batch)
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 

@@ -32,8 +32,11 @@ __all__ = ["Contender", "Outcome", "hold"]
 Change = Mapping[str, Any]
 """An option of the engine and its new value."""
 
-SHARE = 0.04
-"""The part of the job that trying one variant may take."""
+SHARE = 0.05
+"""The part of the job that trying variants may take."""
+
+TIMED = 0.01
+"""The part of the job's points that a contender is timed on, if these are not more than :data:`POINTS`."""
 
 MARGIN = 0.95
 """A variant has to need less than this part of the time of the one before it, or noise would decide."""
@@ -95,28 +98,33 @@ def hold(
     Raises:
         Exception: what that engine raises if it can't do the job, or disagrees with the loop.
     """
-    size = max(2, min(len(coefficients), POINTS, int(SHARE / 4 * count)))
+    size = max(2, min(len(coefficients), POINTS, int(TIMED * count)))
     loop, plan = ENGINES["loop"](objective, chart)
     seconds, losses = _time(loop, coefficients[:2], count=count, chunk=plan.chunk)
     best = Contender(plan, loop, seconds, losses, None)
     expected = losses
     rates = [_rate(best)]
+    spent = 0.0
 
-    def enter(run: Run, plan: Plan) -> Contender:
+    def enter(run: Run, plan: Plan, *, warm: bool = True) -> Contender:
+        nonlocal spent
         points = math.ceil(size / plan.points_per_pass) * plan.points_per_pass
         rows = coefficients[: max(2, points)]
-        run(rows[:2])  # storage is allocated, kernels are looked up
+        start = time.perf_counter()
+        if warm:
+            run(rows[:2])  # storage is allocated, kernels are looked up
         seconds, losses = _time(run, rows, count=count, chunk=plan.chunk)
         check = agree(losses[:2], expected, chart.origin.dtype)
         contender = Contender(plan, run, seconds, losses, check)
         rates.append(_rate(contender))
+        spent += time.perf_counter() - start
         return contender
 
     start = time.perf_counter()
     run, plan = ENGINES[engine](objective, chart, **options)
     while True:
         try:
-            first = enter(run, plan)
+            first = enter(run, plan, warm=False)
             break
         except Exception as error:
             smaller = halved(plan) if out_of_memory(error) else None
@@ -124,22 +132,28 @@ def hold(
                 raise
         run, plan = ENGINES[engine](objective, chart, **{**options, **smaller})
     recording = time.perf_counter() - start
-    if best.seconds < first.seconds < CLOSE * best.seconds:  # once more, or noise decides
-        again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
-        best = best._replace(seconds=max(best.seconds, again))
+
+    spent = 0.0  # on variants
+
+    def affordable(change: Change, now: Contender) -> bool:
+        needed = 3 * size * now.seconds + (0.0 if "channels_last" in change else recording)
+        return spent + needed <= SHARE * count * best.seconds
+
+    vary = getattr(run, "vary", None)
+    varied = vary is not None and any(affordable(change, first) for change in _changes(plan, options))
+    if (
+        varied or first.seconds * MARGIN > best.seconds
+    ):  # its first pass had storage to allocate, kernels to look up
         again, _ = _time(run, coefficients[: len(first.losses)], count=count, chunk=plan.chunk)
         first = first._replace(seconds=min(first.seconds, again))
-        rates[:] = [_rate(best), _rate(first)]
+    if best.seconds < first.seconds < CLOSE * best.seconds:  # so had the loop's; once more, or noise decides
+        again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
+        best = best._replace(seconds=min(best.seconds, again))
+    rates[:] = [_rate(best), _rate(first)]
     if first.seconds * MARGIN < best.seconds:  # in doubt for the engine that can still be varied
         best = first
-    if (vary := getattr(run, "vary", None)) is not None:
-        spare = SHARE * count * best.seconds
-
-        def affordable(change: Change, now: Contender) -> bool:
-            return 3 * size * now.seconds + (0.0 if "channels_last" in change else recording) <= spare
-
-        varied = _varied(first, vary, enter, affordable, options)
-        best = min(best, varied, key=lambda contender: contender.seconds)
+    if vary is not None and varied:
+        best = min(best, _varied(first, vary, enter, affordable, options), key=lambda one: one.seconds)
     if best.plan.engine == "hoisted" and _compiling_pays(best, count):
         try:
             compiled = enter(*ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options())))
