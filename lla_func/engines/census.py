@@ -42,8 +42,8 @@ CALLING_SAVED = 0.5
 ELSEWHERE_SAVED = 0.08
 """The parts that are saved of calling operations, and of all that is neither hoisted nor rewritten: about."""
 
-EVALUATIONS = 4
-"""What recording and checking take, in evaluations of the loss."""
+EVALUATIONS = 8
+"""What recording, checking and a trial take, in evaluations of the loss."""
 
 TILE = 8
 """How many samples are enough to count on."""

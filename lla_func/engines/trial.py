@@ -32,10 +32,10 @@ __all__ = ["Contender", "Outcome", "hold"]
 Change = Mapping[str, Any]
 """An option of the engine and its new value."""
 
-SHARE = 0.05
+SHARE = 0.03
 """The part of the job that trying variants may take."""
 
-TIMED = 0.01
+TIMED = 0.005
 """The part of the job's points that a contender is timed on, if these are not more than :data:`POINTS`."""
 
 MARGIN = 0.95
@@ -57,14 +57,15 @@ class Contender(NamedTuple):
 
     Attributes:
         plan: the engine and how it cuts the work.
-        run: maps coefficients to losses.
+        run: maps coefficients to losses. None for the loop, which is prepared anew if it wins: that costs nothing, and
+            until then its storage of theta would only take memory.
         seconds: per point, of a job of the length asked for.
         losses: at the points of the trial.
         check: the agreement with the loop, None for the loop itself.
     """
 
     plan: Plan
-    run: Run
+    run: Run | None
     seconds: float
     losses: Tensor
     check: dict[str, float] | None
@@ -99,10 +100,14 @@ def hold(
         Exception: what that engine raises if it can't do the job, or disagrees with the loop.
     """
     size = max(2, min(len(coefficients), POINTS, int(TIMED * count)))
-    loop, plan = ENGINES["loop"](objective, chart)
-    seconds, losses = _time(loop, coefficients[:2], count=count, chunk=plan.chunk)
-    best = Contender(plan, loop, seconds, losses, None)
-    expected = losses
+
+    def loop() -> Contender:
+        run, plan = ENGINES["loop"](objective, chart)
+        seconds, losses = _time(run, coefficients[:2], count=count, chunk=plan.chunk)
+        return Contender(plan, None, seconds, losses, None)
+
+    best = loop()
+    expected = best.losses
     rates = [_rate(best)]
     spent = 0.0
 
@@ -147,8 +152,7 @@ def hold(
         again, _ = _time(run, coefficients[: len(first.losses)], count=count, chunk=plan.chunk)
         first = first._replace(seconds=min(first.seconds, again))
     if best.seconds < first.seconds < CLOSE * best.seconds:  # so had the loop's; once more, or noise decides
-        again, _ = _time(loop, coefficients[:2], count=count, chunk=best.plan.chunk)
-        best = best._replace(seconds=min(best.seconds, again))
+        best = best._replace(seconds=min(best.seconds, loop().seconds))
     rates[:] = [_rate(best), _rate(first)]
     if first.seconds * MARGIN < best.seconds:  # in doubt for the engine that can still be varied
         best = first
