@@ -54,7 +54,8 @@ def strided(node: fx.Node) -> Strided | None:
     shape = shape_of(root)
     if root.target not in FRESH or shape is None:
         return None
-    numbers = torch.arange(math.prod(shape), dtype=torch.int32).reshape(shape)
+    count = math.prod(shape)
+    numbers = torch.arange(count, dtype=torch.int32).reshape(shape)
     for link in reversed(chain):
         operation = (
             aten.reshape.default
@@ -66,11 +67,10 @@ def strided(node: fx.Node) -> Strided | None:
     stride = tuple(
         int(_second(numbers, axis)) - offset if size > 1 else 0 for axis, size in enumerate(numbers.shape)
     )
-    if offset + sum(step * (size - 1) for step, size in zip(stride, numbers.shape, strict=True)) >= math.prod(
-        shape
-    ):
+    last = offset + sum(step * (size - 1) for step, size in zip(stride, numbers.shape, strict=True))
+    if last >= count:
         return None
-    view = torch.arange(math.prod(shape), dtype=torch.int32).as_strided(numbers.shape, stride, offset)
+    view = torch.arange(count, dtype=torch.int32).as_strided(numbers.shape, stride, offset)
     return Strided(root, tuple(numbers.shape), stride, offset) if torch.equal(view, numbers) else None
 
 
