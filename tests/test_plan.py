@@ -12,7 +12,7 @@ from lla_func.engines import census, hoisted
 from lla_func.grid import EngineFallbackWarning, evaluate
 from lla_func.memory import free_memory
 from lla_func.objective import from_loss
-from lla_func.plan import Plan, Sizes, choose, halved
+from lla_func.plan import Limits, Plan, Sizes, choose, halved
 from tests import cases
 
 CONV = Sizes(largest=5000, live=20000, total=40000, affine=19000, theta=250_000, operations=30, blocks=False)
@@ -26,7 +26,7 @@ def plan_of(sizes=CONV, **options) -> Plan:
         "separable": True,
         "workers": 2,
         "memory_budget": 2**30,
-        "cache": 2**19,
+        "limits": Limits(cache=2**19, calling=2**12, shared=2**22, free=2**34),
     }
     return choose(sizes, **(given | options))
 
@@ -116,10 +116,10 @@ def test_large_jobs_are_hoisted_and_small_ones_looped():
     x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
     y = torch.arange(4096) % 4
     objective = Loss(nn.CrossEntropyLoss(), x, y).objective(model)
-    assert census.choose(objective, plane_of(objective), 1000)[0] == "hoisted"
-    assert census.choose(objective, plane_of(objective), 4) == ("loop", False)
+    assert census.choose(objective, plane_of(objective), 1000)[0] == ("hoisted",)
+    assert census.choose(objective, plane_of(objective), 4) == (("loop",), False)
     small = Loss(nn.CrossEntropyLoss(), x[:2], y[:2]).objective(model)
-    assert census.choose(small, plane_of(small), 20) == ("loop", False)
+    assert census.choose(small, plane_of(small), 20) == (("loop",), False)
 
 
 def test_what_hoisting_saves_depends_on_where_the_work_is():

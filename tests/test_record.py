@@ -23,6 +23,7 @@ FUNCTIONS = {
     "a batched map": lambda x: vmap(lambda row: row.softmax(0))(x).square().sum(),
     "an index": lambda x: x[torch.tensor([0, 2])].sum(),
     "an input as it is": lambda x: x,
+    "a view of what is written to": lambda x: (lambda y: (y[0], y.add_(1))[0])(2 * x),
     "a constant": lambda x: torch.ones(2).sum(),
 }
 
