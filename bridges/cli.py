@@ -118,10 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _resumed(arguments: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
     """The arguments that a store was begun with, for the folder where it lies now."""
+    usual = vars(parser().parse_args([arguments.command]))
     given = [
-        text for text in arguments.argv if text not in ("eval", "--resume", f"--resume={arguments.resume}")
+        f"--{name} {value}"
+        for name, value in vars(arguments).items()
+        if name not in ("argv", "resume") and value != usual.get(name)
     ]
-    given = [text for text in given if text != arguments.resume]
     if given:
         raise ValueError(
             f"--resume goes on with the command saved in its folder; leave out {' '.join(given)}"

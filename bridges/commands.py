@@ -108,29 +108,8 @@ def analyse(arguments: Namespace) -> None:
             metric = loader.CustomLoss(inputs, target, device)
             if not results:
                 print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
-            results[stage] = viz_esd(
-                model,
-                metric,
-                eigs=True,
-                top_n=arguments.top_n,
-                eigs_n_iter=arguments.eigs_n_iter,
-                eigs_tol=arguments.eigs_tol,
-                trace=True,
-                trace_n_iter=arguments.trace_n_iter,
-                trace_tol=arguments.trace_tol,
-                esd_n_iter=arguments.esd_n_iter,
-                n_v=arguments.n_v,
-                max_v=arguments.max_v,
-                exp_name=f"esd_{stage}_{arguments.name}",
-                viz_dir=arguments.viz_dir,
-                res_dir=arguments.res_dir,
-                calc_crit=True,
-                n_kh=arguments.nkh,
-                seed=arguments.seed,
-                curvature=arguments.curvature,
-                parameters=arguments.parameters,
-                batchnorm=arguments.batchnorm,
-                group=team.group,
+            results[stage] = _analysed(
+                arguments, f"esd_{stage}_{arguments.name}", model, metric, group=team.group
             )
     print(_comparison(results))
     for result in results.values():
@@ -139,6 +118,34 @@ def analyse(arguments: Namespace) -> None:
     if arguments.layers:
         objective = metric.objective(model, batchnorm=arguments.batchnorm)
         print(table(layerwise(objective, seed=arguments.seed)))
+
+
+def _analysed(arguments: Namespace, name: str, model: nn.Module, metric: Any, **more: Any) -> SpectrumResult:
+    """Calls viz_esd with the command's options."""
+    return viz_esd(
+        model,
+        metric,
+        eigs=True,
+        top_n=arguments.top_n,
+        eigs_n_iter=arguments.eigs_n_iter,
+        eigs_tol=arguments.eigs_tol,
+        trace=True,
+        trace_n_iter=arguments.trace_n_iter,
+        trace_tol=arguments.trace_tol,
+        esd_n_iter=arguments.esd_n_iter,
+        n_v=arguments.n_v,
+        max_v=arguments.max_v,
+        exp_name=name,
+        viz_dir=arguments.viz_dir,
+        res_dir=arguments.res_dir,
+        calc_crit=True,
+        n_kh=arguments.nkh,
+        seed=arguments.seed,
+        curvature=arguments.curvature,
+        parameters=arguments.parameters,
+        batchnorm=arguments.batchnorm,
+        **more,
+    )
 
 
 def _comparison(results: Mapping[str, SpectrumResult]) -> str:

@@ -62,21 +62,22 @@ def posed(pose: Pose) -> Iterator[None]:
     ended. What a pass changes inside an object that an attribute refers to, such as a list that it appends to, is not
     undone.
     """
-    before = [(module, dict(vars(module))) for module in pose]
-    registered = [(vars(module)[kind], set(vars(module)[kind])) for module in pose for kind in REGISTRIES]
+    before = [(vars(module), dict(vars(module))) for module in pose]
+    registered = [(present[kind], tuple(present[kind])) for present, _ in before for kind in REGISTRIES]
     try:
-        for module, attributes in pose.items():
-            vars(module).update(attributes)
+        for (present, _), attributes in zip(before, pose.values(), strict=True):
+            present.update(attributes)
         yield
     finally:
         for registry, names in registered:
-            for name in registry.keys() - names:
-                del registry[name]
-        for module, attributes in before:
-            present = vars(module)
+            if tuple(registry) != names:
+                for name in registry.keys() - names:
+                    del registry[name]
+        for present, attributes in before:
             present.update(attributes)
-            for name in present.keys() - attributes.keys():
-                del present[name]
+            if len(present) > len(attributes):
+                for name in present.keys() - attributes.keys():
+                    del present[name]
 
 
 def plain(parameters: Iterable[Tensor]) -> bool:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import torch
+
 from lla_func.memory import cache_size, free_memory
 
-__all__ = ["Plan", "Sizes", "budget_of", "choose", "even_tile", "halved"]
+__all__ = ["Limits", "Plan", "Sizes", "choose", "even_tile", "halved", "limits_of"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -20,17 +22,11 @@ WEIGHT_SHARE = 16
 IN_CACHE = 2
 """The largest value of a tile may be this many times a core's own cache; smaller operations are mostly overhead."""
 
-PASS_BYTES = 2**22
-"""Points with values smaller than this share a pass, so that computing takes long beside calling."""
-
 KEEP_BYTES = 2**25
 """Up to this size of theta its partial sums are kept."""
 
 LOCKED_BYTES = 2**17
 """Where an operation moves fewer bytes than this, a second worker would mostly wait for Python's global lock."""
-
-CALLING_BYTES = 2**12
-"""Where an operation moves fewer bytes than this, calling it takes longer than what it does, even a convolution."""
 
 FEWEST_IN_PASS = 8
 """Fewer points in a pass save less than recording them together takes."""
@@ -62,6 +58,22 @@ class Sizes(NamedTuple):
     theta: int
     operations: int
     blocks: bool
+
+
+class Limits(NamedTuple):
+    """What counts as small on a device, in bytes.
+
+    Attributes:
+        cache: of a core, or of the whole device.
+        calling: where an operation moves less, calling it takes longer than what it does, even a convolution.
+        shared: points with values smaller than this share a pass, so that computing takes long beside calling.
+        free: memory that may be used.
+    """
+
+    cache: int
+    calling: int
+    shared: int
+    free: int
 
 
 class Plan(NamedTuple):
@@ -108,7 +120,7 @@ def choose(
     points_per_pass: int | None = None,
     channels_last: bool = False,
     memory_budget: int | None = None,
-    cache: int | None = None,
+    limits: Limits,
 ) -> Plan:
     """The plan for a job, without a trial.
 
@@ -122,18 +134,18 @@ def choose(
         samples_per_tile, points_per_pass: taken as given if not None.
         channels_last: how images lie in memory; part of the plan.
         memory_budget: bytes; by default a share of what is free.
-        cache: bytes of a core's own cache; by default this machine's.
+        limits: of the device (:func:`limits_of`).
 
     Raises:
         MemoryError: one worker on the smallest possible tile needs more than the budget.
 
     Example:
         >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, operations=9, blocks=False)
-        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, cache=2**19).samples_per_tile
+        >>> limits = Limits(cache=2**19, calling=2**12, shared=2**22, free=2**34)
+        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, limits=limits).samples_per_tile
         256
     """
-    cache = cache_size() if cache is None else cache
-    budget = budget_of(memory_budget)
+    budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * limits.free)
     keep = sizes.theta <= KEEP_BYTES
     tile = batch
     if separable:
@@ -141,11 +153,11 @@ def choose(
             tile = math.ceil(batch / math.ceil(batch / min(samples_per_tile, batch)))
         else:
             worth_reading = WEIGHT_SHARE * sizes.theta / max(sizes.total, 1)
-            tile = even_tile(batch, sizes.largest, cache, least=worth_reading)
+            tile = even_tile(batch, sizes.largest, limits.cache, least=worth_reading)
     calls = max(sizes.operations, 1)
     points = points_per_pass or 1
-    if points_per_pass is None and (sizes.blocks or sizes.total * tile < CALLING_BYTES * calls):
-        fitting = PASS_BYTES / max(sizes.largest * tile + sizes.theta, 1)
+    if points_per_pass is None and (sizes.blocks or sizes.total * tile < limits.calling * calls):
+        fitting = limits.shared / max(sizes.largest * tile + sizes.theta, 1)
         points = 2 ** round(math.log2(min(64.0, max(1.0, fitting))))  # a divisor of CHUNK
         points = points if points >= FEWEST_IN_PASS else 1
     if (sizes.total * tile + sizes.theta) * points < LOCKED_BYTES * calls:
@@ -176,9 +188,15 @@ def choose(
     return Plan(engine, workers, size, points, keep, CHUNK, needed(tile, points, workers), channels_last)
 
 
-def budget_of(memory_budget: int | None) -> int:
-    """Bytes that may be used: as given, or a share of what is free."""
-    return memory_budget if memory_budget is not None else int(BUDGET_SHARE * free_memory())
+def limits_of(device: torch.device) -> Limits:
+    """The limits of a device.
+
+    Those of accelerators are estimates, not measured: in the 5 microseconds that it takes to start a kernel, memory of
+    2 TB/s moves 10 MB.
+    """
+    if device.type == "cpu":
+        return Limits(cache=cache_size(), calling=2**12, shared=2**22, free=free_memory(device))
+    return Limits(cache=2**25, calling=2**23, shared=2**28, free=free_memory(device))
 
 
 def even_tile(batch: int, largest: float, cache: int, *, least: float = 0.0) -> int:

@@ -43,33 +43,41 @@ class DenseZeros(DispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
+MARK = "_lla_func_slot"
+"""The attribute by which a recorder knows a tensor. It lives as long as its tensor, so none has to be kept alive."""
+
+
 class _Recorder(DenseZeros):
     """Writes down every operation that a tangent goes through, directly or not."""
 
     def __init__(self, tangent: Tensor) -> None:
         super().__init__()
         self.steps: list[Step] = []
-        # Every tensor with a slot stays alive while recording, or its id could be taken by another one.
-        self.tensors = [tangent]
-        self.slots = {id(tangent): Slot(0)}
+        self.count = 0
+        self._mark(tangent)
+
+    def slot(self, tensor: Tensor) -> Slot | None:
+        """The place of a tensor, None if it doesn't depend on the tangent."""
+        recorder, slot = vars(tensor).get(MARK, (None, None))
+        return slot if recorder is self else None
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = super().__torch_dispatch__(operation, types, args, kwargs)
         inputs, structure = pytree.tree_flatten((args, kwargs))
-        inputs = [self.slots.get(id(x), x) if isinstance(x, Tensor) else x for x in inputs]
+        inputs = [(self.slot(x) or x) if isinstance(x, Tensor) else x for x in inputs]
         if any(isinstance(x, Slot) for x in inputs):
             # Functional form has done away with such operations; one that comes through would be replayed wrongly.
             if operation._schema.is_mutable or operation is torch.ops.aten.as_strided.default:
                 raise RuntimeError(f"{operation} depends on how tensors lie in memory, and can't be replayed")
-            outputs = [self._slot(x) if isinstance(x, Tensor) else None for x in pytree.tree_leaves(result)]
+            outputs = [self._mark(x) if isinstance(x, Tensor) else None for x in pytree.tree_leaves(result)]
             self.steps.append(Step(REPLAYED.get(operation, operation), inputs, structure, outputs))
         return result
 
-    def _slot(self, tensor: Tensor) -> int:
-        self.slots[id(tensor)] = Slot(len(self.tensors))
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
+    def _mark(self, tensor: Tensor) -> int:
+        vars(tensor)[MARK] = self, Slot(self.count)
+        self.count += 1
+        return self.count - 1
 
 
 def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -114,7 +122,7 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
     with _Recorder(tangent) as recorder:
         # Functional form turns writes into buffers, such as those of gradients of views, into operations with results.
         result = functionalize(lambda t: jvp(function, (x,), (t,))[1])(tangent)
-    final = recorder.slots.get(id(result))
+    final = recorder.slot(result)
     if final is None:  # nothing of the tangent gets through
         product = _zero_like(result)
     else:

@@ -21,6 +21,7 @@ from bridges import cli, commands, weights
 from bridges.loaders import lenet, mlp
 from lla_func import risk
 from lla_func.store import load_landscapes
+from tests.command import run
 
 ORIGINAL = str(Path(__file__).with_name("loader_of_the_original.py"))
 SMALL = ["--loader", "template", "--steps", "3", "-np", "1"]
@@ -33,17 +34,7 @@ ORIGINAL_OPTIONS = """
 """
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*argv: str) -> int:
-    """The exit code of the command, whichever way it ends."""
-    try:
-        return cli.main(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def written(output: str) -> list[Path]:

@@ -7,21 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bridges import cli
+from tests.command import run
 
 QUICK = ["--loader", "template", "--esd_n_iter", "6", "--trace_n_iter", "10"]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*argv: str) -> int:
-    try:
-        return cli.main(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_esd_compares_random_with_trained_weights(capsys):

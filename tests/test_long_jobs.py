@@ -17,21 +17,13 @@ from bridges import cli, processes
 from bridges.modules import unwrap
 from lla_func.checkpoint import load_landscape
 from lla_func.store import load_landscapes
+from tests.command import run
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--loader", "template", "--steps", "4", "-np", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def run(*argv: str) -> int:
-    try:
-        return cli.main(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_resume_needs_nothing_but_the_folder(tmp_path, capsys):

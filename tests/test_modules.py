@@ -392,3 +392,19 @@ def test_mixed_dtypes_and_values_that_are_not_numbers_are_refused_by_name():
 def test_filters_of_transposed_convolutions_follow_their_groups(groups, channels, axis):
     layer = nn.ConvTranspose2d(*channels, 2, groups=groups, bias=False)
     assert layout_of(layer).filter_axes == (axis,)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors.*:UserWarning")
+def test_padded_sequences_have_the_loss_whose_derivatives_are_taken():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2).eval()
+    x, padded = torch.randn(3, 5, 8), torch.zeros(3, 5, dtype=torch.bool)
+    padded[1, 3:] = True
+    inputs = {"src": x, "src_key_padding_mask": padded}
+    objective = Loss(nn.MSELoss(), inputs, torch.zeros(3, 5, 8)).objective(encoder)
+    (batch,) = objective.batches
+    with torch.no_grad():
+        plain = objective.loss(objective.theta, batch)
+    differentiable = objective.loss(objective.theta.clone().requires_grad_(), batch)
+    torch.testing.assert_close(plain, differentiable.detach(), rtol=1e-5, atol=0)
+    assert encoder.use_nested_tensor

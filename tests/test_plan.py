@@ -12,7 +12,7 @@ from lla_func.engines import census, hoisted
 from lla_func.grid import EngineFallbackWarning, evaluate
 from lla_func.memory import free_memory
 from lla_func.objective import from_loss
-from lla_func.plan import Plan, Sizes, choose, halved
+from lla_func.plan import Limits, Plan, Sizes, choose, halved
 from tests import cases
 
 CONV = Sizes(largest=5000, live=20000, total=40000, affine=19000, theta=250_000, operations=30, blocks=False)
@@ -26,7 +26,7 @@ def plan_of(sizes=CONV, **options) -> Plan:
         "separable": True,
         "workers": 2,
         "memory_budget": 2**30,
-        "cache": 2**19,
+        "limits": Limits(cache=2**19, calling=2**12, shared=2**22, free=2**34),
     }
     return choose(sizes, **(given | options))
 
@@ -47,11 +47,16 @@ def test_batches_that_must_not_be_cut_are_not():
 
 
 def test_points_share_a_pass_only_where_that_is_no_slower():
+    convolutions = MLP._replace(blocks=False)
     assert plan_of(MLP, batch=16).points_per_pass > 1
-    assert (
-        plan_of(MLP._replace(blocks=False), batch=16).points_per_pass > 1
-    )  # calls take longer than computing
-    assert plan_of(MLP._replace(blocks=False), batch=512).points_per_pass == 1
+    assert plan_of(convolutions, batch=512).points_per_pass == 1
+    assert plan_of(convolutions, batch=16).points_per_pass > 1  # calling takes longer than computing
+    assert plan_of(MLP._replace(theta=2**20), batch=16).points_per_pass == 1  # less than eight would fit
+
+
+def test_one_worker_is_enough_where_operations_take_microseconds():
+    assert plan_of(CONV, batch=2048).workers == 2
+    assert plan_of(CONV, batch=4).workers == 1
 
 
 @pytest.mark.parametrize("budget", [2**21, 2**23, 2**25, 2**30])
@@ -111,10 +116,23 @@ def test_large_jobs_are_hoisted_and_small_ones_looped():
     x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
     y = torch.arange(4096) % 4
     objective = Loss(nn.CrossEntropyLoss(), x, y).objective(model)
-    assert census.choose(objective, plane_of(objective), 1000)[0] == "hoisted"
-    assert census.choose(objective, plane_of(objective), 4) == ("loop", False)
+    assert census.choose(objective, plane_of(objective), 1000)[0] == ("hoisted",)
+    assert census.choose(objective, plane_of(objective), 4) == (("loop",), False)
     small = Loss(nn.CrossEntropyLoss(), x[:2], y[:2]).objective(model)
-    assert census.choose(small, plane_of(small), 20) == ("loop", False)
+    assert census.choose(small, plane_of(small), 20) == (("loop",), False)
+
+
+def test_what_hoisting_saves_depends_on_where_the_work_is():
+    def saved(*layers: nn.Module) -> float:
+        x = torch.randn(2048, 64, generator=torch.Generator().manual_seed(0))
+        objective = Loss(nn.CrossEntropyLoss(), x, torch.arange(2048) % 4).objective(nn.Sequential(*layers))
+        return census.take(objective, objective.theta).saved
+
+    early = saved(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 4))
+    late = saved(nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 512))
+    pooled = saved(nn.Unflatten(1, (1, 8, 8)), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 4))
+    assert early > 0.5 > late
+    assert pooled > 0.5
 
 
 def test_the_result_says_how_the_work_was_cut_and_how_fast_it_was():

@@ -23,7 +23,7 @@ COORDS = chart.mesh(AXIS, AXIS)
 
 @pytest.fixture(autouse=True)
 def _even_small_jobs_are_tried(monkeypatch):
-    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: ("hoisted", True))
+    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("hoisted",), True))
     monkeypatch.setattr(trial, "SHARE", 10.0)
 
 
@@ -103,7 +103,7 @@ def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
         return failing, plan
 
     monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": narrow})
-    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: ("vmap", True))
+    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("vmap",), True))
     monkeypatch.setattr(trial, "MARGIN", 0.0)
     coefficients = COORDS[:20]
     outcome = trial.hold(
@@ -112,9 +112,25 @@ def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
         coefficients,
         count=144,
         options={"points_per_pass": 16},
-        engine="vmap",
+        engines=["vmap"],
     )
     assert [rate["points_per_pass"] for rate in outcome.rates] == [1, 2]
+
+
+def test_of_several_engines_one_that_fails_is_out(monkeypatch):
+    objective = cases.objective("mlp")
+
+    def failing(*arguments, **options):
+        raise TypeError("not today")
+
+    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": failing})
+    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("vmap", "hoisted"), True))
+    told = evaluate(objective, plane_of(objective), COORDS).diagnostics
+    assert told["engine"] in ("loop", "hoisted")
+    assert {rate["engine"]: rate.get("failed") for rate in told["rates"]}["vmap"] == "TypeError"
+    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": failing, "hoisted": failing})
+    with pytest.warns(EngineFallbackWarning, match="not today"):
+        assert evaluate(objective, plane_of(objective), COORDS).diagnostics["engine"] == "loop"
 
 
 def test_options_that_are_given_are_not_varied():

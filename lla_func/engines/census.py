@@ -114,19 +114,19 @@ def take(objective: Objective, theta: Tensor) -> Census:
     )
 
 
-def choose(objective: Objective, chart: Chart, count: int) -> tuple[str, bool]:
-    """The engine that should be fastest for ``count`` points, and whether a trial against the loop is worth it."""
+def choose(objective: Objective, chart: Chart, count: int) -> tuple[tuple[str, ...], bool]:
+    """The engines that may be fastest for ``count`` points, best first, and whether a trial against the loop pays."""
     if objective.adapt is not None or count < FEWEST_POINTS:
-        return "loop", False
+        return ("loop",), False
     if chart.origin.device.type != "cpu":
-        return "vmap", True
+        return ("vmap", "hoisted"), True
     census = take(objective, chart.origin)
     total = sum(samples(batch) for batch in objective.batches)
     ratio = total / samples(next(iter(objective.batches)))
     seconds = census.seconds * ratio
     cost = RECORDING_SECONDS * census.operations + EVALUATIONS * seconds
     pays = census.saved * count * seconds > cost
-    return ("hoisted" if pays else "loop"), pays and count * seconds > TRIAL_SECONDS
+    return ("hoisted" if pays else "loop",), pays and count * seconds > TRIAL_SECONDS
 
 
 class _Counter(DispatchMode):

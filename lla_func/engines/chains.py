@@ -14,25 +14,13 @@ import torch
 from torch import Tensor, fx
 
 from lla_func.engines.record import arguments, shape_of
+from lla_func.engines.rules import VIEWS
 
 __all__ = ["Strided", "strided"]
 
 aten = torch.ops.aten
 
-MOVES = frozenset(
-    {
-        aten.view.default,
-        aten._unsafe_view.default,
-        aten.reshape.default,
-        aten.clone.default,
-        aten.transpose.int,
-        aten.permute.default,
-        aten.select.int,
-        aten.unsqueeze.default,
-        aten.squeeze.dim,
-        aten.alias.default,
-    }
-)
+MOVES = VIEWS | {aten._unsafe_view.default, aten.clone.default}
 """Operations that rearrange the elements of argument 0, or choose among them, by positions alone."""
 
 FRESH = frozenset({aten.mm.default, aten.addmm.default})
@@ -66,7 +54,8 @@ def strided(node: fx.Node) -> Strided | None:
     shape = shape_of(root)
     if root.target not in FRESH or shape is None:
         return None
-    numbers = torch.arange(math.prod(shape), dtype=torch.int32).reshape(shape)
+    count = math.prod(shape)
+    numbers = torch.arange(count, dtype=torch.int32).reshape(shape)
     for link in reversed(chain):
         operation = (
             aten.reshape.default
@@ -78,7 +67,10 @@ def strided(node: fx.Node) -> Strided | None:
     stride = tuple(
         int(_second(numbers, axis)) - offset if size > 1 else 0 for axis, size in enumerate(numbers.shape)
     )
-    view = torch.arange(math.prod(shape), dtype=torch.int32).as_strided(numbers.shape, stride, offset)
+    last = offset + sum(step * (size - 1) for step, size in zip(stride, numbers.shape, strict=True))
+    if last >= count:
+        return None
+    view = torch.arange(count, dtype=torch.int32).as_strided(numbers.shape, stride, offset)
     return Strided(root, tuple(numbers.shape), stride, offset) if torch.equal(view, numbers) else None
 
 

@@ -75,14 +75,14 @@ class Evaluator:
         """Decides on engine and plan, by a trial on the first of these points where that is worth it."""
         if self.engine != "auto":
             return
-        contender, trial_pays = choose(self.objective, self.chart, self.count)
-        self.engine = contender
+        contenders, trial_pays = choose(self.objective, self.chart, self.count)
+        self.engine = contenders[0]
         rows = self._coefficients(coords[: 4 * trial.POINTS])
         if not trial_pays or len(rows) < 2:
             return
         try:
             best, self.rates = trial.hold(
-                self.objective, self.chart, rows, count=self.count, options=self.options, engine=contender
+                self.objective, self.chart, rows, count=self.count, options=self.options, engines=contenders
             )
         except Exception as error:
             self._recover(error)

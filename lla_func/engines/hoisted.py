@@ -27,9 +27,8 @@ from lla_func.engines.record import record
 from lla_func.engines.reuse import reuse
 from lla_func.engines.split import Split, footprint, hoist, split
 from lla_func.engines.trace import TraceError, signature
-from lla_func.memory import cache_size
 from lla_func.objective import Batch, Objective, samples, tiles, weigh
-from lla_func.plan import Plan, choose, even_tile
+from lla_func.plan import Plan, choose, even_tile, limits_of
 
 __all__ = ["prepare"]
 
@@ -64,7 +63,8 @@ def prepare(
     census = take(
         objective, chart.origin
     )  # a first pass, too, before what it leaves behind could be recorded
-    likely = samples_per_tile or even_tile(samples(first), census.largest, cache_size())
+    limits = limits_of(chart.origin.device)
+    likely = samples_per_tile or even_tile(samples(first), census.largest, limits.cache)
     probe = next(tiles(first, likely)) if objective.separable else first
     parts = split(objective.loss, chart.origin, probe)
     if channels_last is None:
@@ -77,6 +77,7 @@ def prepare(
         separable=objective.separable,
         workers=workers.count(chart.origin.device),
         memory_budget=memory_budget,
+        limits=limits,
     )
     plan = cut(
         samples_per_tile=samples_per_tile,

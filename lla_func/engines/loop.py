@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lla_func.chart import Chart
 from lla_func.engines.combine import Combination
+from lla_func.memory import free_memory
 from lla_func.objective import Objective, risk, tiles
-from lla_func.plan import Plan, budget_of
+from lla_func.plan import Plan
 
 __all__ = ["prepare"]
 
@@ -30,7 +31,8 @@ def prepare(
         cut = objective._replace(
             batches=[tile for batch in objective.batches for tile in tiles(batch, samples_per_tile)]
         )
-    theta = Combination([chart.origin, *chart.basis], keep=chart.basis.nbytes <= budget_of(memory_budget))
+    spare = memory_budget if memory_budget is not None else free_memory(chart.origin.device) // 4
+    theta = Combination([chart.origin, *chart.basis], keep=chart.basis.nbytes <= spare)
 
     # The storage of theta is the same at all points, so where a loss takes named tensors they are cut once.
     named = (

@@ -90,10 +90,14 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
 
 
 def clean(graph: fx.Graph) -> None:
-    """Removes what nothing reads; recorded operations have no effect but their value."""
+    """Removes what nothing reads, but for operations that write to a tensor, of which there may be other views."""
     for node in reversed(graph.nodes):
-        if not node.users and node.op in ("call_function", "get_attr"):
+        if not node.users and (node.op == "get_attr" or (node.op == "call_function" and not _writes(node))):
             graph.erase_node(node)
+
+
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def infer(graph: fx.Graph, device: str = "meta") -> None:

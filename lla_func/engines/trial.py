@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -85,7 +85,7 @@ def hold(
     *,
     count: int,
     options: Mapping[str, Any],
-    engine: str = "hoisted",
+    engines: Sequence[str] = ("hoisted",),
 ) -> Outcome:
     """Tries ways to evaluate a job and returns the fastest.
 
@@ -94,101 +94,144 @@ def hold(
         coefficients: of its first points, [n, K], at least 2.
         count: how many points there are in all.
         options: of the engines; those that are not None are not varied.
-        engine: the contender beside the loop.
+        engines: the contenders beside the loop. One that fails is out, if it isn't the only one.
 
     Raises:
-        Exception: what that engine raises if it can't do the job, or disagrees with the loop.
+        Exception: what the only engine, or the last of those that all failed, raises if it can't do the job or
+            disagrees with the loop.
     """
-    size = max(2, min(len(coefficients), POINTS, int(TIMED * count)))
-
-    def loop() -> Contender:
-        run, plan = ENGINES["loop"](objective, chart)
-        seconds, losses = _time(run, coefficients[:2], count=count, chunk=plan.chunk)
-        return Contender(plan, None, seconds, losses, None)
-
-    best = loop()
-    expected = best.losses
-    rates = [_rate(best)]
-    spent = 0.0
-
-    def enter(run: Run, plan: Plan, *, warm: bool = True) -> Contender:
-        nonlocal spent
-        points = math.ceil(size / plan.points_per_pass) * plan.points_per_pass
-        rows = coefficients[: max(2, points)]
-        start = time.perf_counter()
-        if warm:
-            run(rows[:2])  # storage is allocated, kernels are looked up
-        seconds, losses = _time(run, rows, count=count, chunk=plan.chunk)
-        check = agree(losses[:2], expected, chart.origin.dtype)
-        contender = Contender(plan, run, seconds, losses, check)
-        rates.append(_rate(contender))
-        spent += time.perf_counter() - start
-        return contender
-
-    start = time.perf_counter()
-    run, plan = ENGINES[engine](objective, chart, **options)
-    while True:
+    trial = _Trial(objective, chart, coefficients, count, options)
+    found: list[Contender] = []
+    for engine in engines:
         try:
-            first = enter(run, plan, warm=False)
-            break
+            found.append(trial.fastest(engine))
         except Exception as error:
-            smaller = halved(plan) if out_of_memory(error) else None
-            if smaller is None:
+            if engine == engines[-1] and not found:
                 raise
-        run, plan = ENGINES[engine](objective, chart, **{**options, **smaller})
-    recording = time.perf_counter() - start
-
-    spent = 0.0  # on variants
-
-    def affordable(change: Change, now: Contender) -> bool:
-        needed = 3 * size * now.seconds + (0.0 if "channels_last" in change else recording)
-        return spent + needed <= SHARE * count * best.seconds
-
-    vary = getattr(run, "vary", None)
-    varied = vary is not None and any(affordable(change, first) for change in _changes(plan, options))
-    if (
-        varied or first.seconds * MARGIN > best.seconds
-    ):  # its first pass had storage to allocate, kernels to look up
-        again, _ = _time(run, coefficients[: len(first.losses)], count=count, chunk=plan.chunk)
-        first = first._replace(seconds=min(first.seconds, again))
-    if best.seconds < first.seconds < CLOSE * best.seconds:  # so had the loop's; once more, or noise decides
-        best = best._replace(seconds=min(best.seconds, loop().seconds))
-    rates[:] = [_rate(best), _rate(first)]
-    if first.seconds * MARGIN < best.seconds:  # in doubt for the engine that can still be varied
-        best = first
-    if vary is not None and varied:
-        best = min(best, _varied(first, vary, enter, affordable, options), key=lambda one: one.seconds)
+            trial.failed(engine, error)
+    best = min(found, key=_seconds)
+    if best.seconds * MARGIN > trial.loop.seconds:  # the loop has to be clearly faster
+        best = trial.loop
     if best.plan.engine == "hoisted" and _compiling_pays(best, count):
         try:
-            compiled = enter(*ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options())))
-            best = min(best, compiled, key=lambda contender: contender.seconds)
+            run, plan = ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options()))
+            best = min(best, trial.enter(run, plan), key=_seconds)
         except Exception as error:  # a compiler that fails is no reason to lose the job
-            rates.append({"engine": "compiled", "failed": f"{type(error).__name__}"})
-    return Outcome(best, rates)
+            trial.failed("compiled", error)
+    return Outcome(best, [_rate(trial.loop), *trial.rates])
 
 
-def _varied(
-    best: Contender,
-    vary: Callable[..., tuple[Run, Plan]],
-    enter: Callable[[Run, Plan], Contender],
-    affordable: Callable[[Change, Contender], bool],
-    options: Mapping[str, Any],
-) -> Contender:
-    """The fastest plan that is reached by single changes, each followed as far as it helps."""
-    for first in _changes(best.plan, options):
-        change: Change | None = first
-        while change is not None and affordable(change, best):
+class _Trial:
+    """A trial under way.
+
+    Attributes:
+        loop: what the loop took.
+        rates: of all others so far.
+        size: on how many points they are timed.
+        spent: seconds that went into variants.
+    """
+
+    def __init__(
+        self, objective: Objective, chart: Chart, coefficients: Tensor, count: int, options: Mapping[str, Any]
+    ) -> None:
+        self.objective = objective
+        self.chart = chart
+        self.coefficients = coefficients
+        self.count = count
+        self.options = options
+        self.rates: list[dict[str, Any]] = []
+        self.size = max(2, min(len(coefficients), POINTS, int(TIMED * count)))
+        self.spent = 0.0
+        self.loop = self._loop()
+
+    def fastest(self, engine: str) -> Contender:
+        """The best plan of an engine, as far as trying costs little."""
+        start = time.perf_counter()
+        best = self._first(engine)
+        recording = time.perf_counter() - start
+
+        def affordable(change: Change, now: Contender) -> bool:
+            needed = 3 * self.size * now.seconds + (0.0 if "channels_last" in change else recording)
+            return self.spent + needed <= SHARE * self.count * min(now.seconds, self.loop.seconds)
+
+        vary = getattr(best.run, "vary", None)
+        varied = vary and any(affordable(change, best) for change in _changes(best.plan, self.options))
+        if varied or best.seconds * MARGIN > self.loop.seconds:
+            best = self._again(best)
+        return self._varied(best, vary, affordable) if vary and varied else best
+
+    def enter(self, run: Run, plan: Plan, *, warm: bool = True) -> Contender:
+        """Times a contender and checks it against the loop; its rate is kept."""
+        points = math.ceil(self.size / plan.points_per_pass) * plan.points_per_pass
+        rows = self.coefficients[: max(2, points)]
+        if warm:
+            run(rows[:2])  # storage is allocated, kernels are looked up
+        seconds, losses = _time(run, rows, count=self.count, chunk=plan.chunk)
+        check = agree(losses[:2], self.loop.losses, self.chart.origin.dtype)
+        contender = Contender(plan, run, seconds, losses, check)
+        self.rates.append(_rate(contender))
+        return contender
+
+    def failed(self, engine: str, error: Exception) -> None:
+        """Notes that an engine is out."""
+        self.rates.append({"engine": engine, "failed": type(error).__name__})
+
+    def _loop(self) -> Contender:
+        run, plan = ENGINES["loop"](self.objective, self.chart)
+        seconds, losses = _time(run, self.coefficients[:2], count=self.count, chunk=plan.chunk)
+        return Contender(plan, None, seconds, losses, None)
+
+    def _first(self, engine: str) -> Contender:
+        """An engine under its own plan, or one that fits into memory."""
+        options = dict(self.options)
+        while True:
+            run, plan = ENGINES[engine](self.objective, self.chart, **options)
             try:
-                run, plan = vary(best.plan, **change)
-            except MemoryError:
-                break
-            if plan == best.plan:
-                break
-            variant = enter(run, plan)
-            if variant.seconds > MARGIN * best.seconds:
-                break
-            best, change = variant, _further(variant.plan, change)
-    return best
+                return self.enter(run, plan, warm=False)
+            except Exception as error:
+                smaller = halved(plan) if out_of_memory(error) else None
+                if smaller is None:
+                    raise
+                options |= smaller
+
+    def _again(self, first: Contender) -> Contender:
+        """The contender timed once more, and if it is close the loop as well: noise, and what first calls cost."""
+        assert first.run is not None
+        rows = self.coefficients[: len(first.losses)]
+        seconds, _ = _time(first.run, rows, count=self.count, chunk=first.plan.chunk)
+        first = first._replace(seconds=min(first.seconds, seconds))
+        self.rates[-1] = _rate(first)
+        if self.loop.seconds < first.seconds < CLOSE * self.loop.seconds:
+            self.loop = min(self.loop, self._loop(), key=_seconds)
+        return first
+
+    def _varied(
+        self,
+        best: Contender,
+        vary: Callable[..., tuple[Run, Plan]],
+        affordable: Callable[[Change, Contender], bool],
+    ) -> Contender:
+        """The fastest plan that is reached by single changes, each followed as far as it helps."""
+        for first in _changes(best.plan, self.options):
+            change: Change | None = first
+            while change is not None and affordable(change, best):
+                start = time.perf_counter()
+                try:
+                    run, plan = vary(best.plan, **change)
+                except MemoryError:
+                    break
+                if plan == best.plan:
+                    break
+                variant = self.enter(run, plan)
+                self.spent += time.perf_counter() - start
+                if variant.seconds > MARGIN * best.seconds:
+                    break
+                best, change = variant, _further(variant.plan, change)
+        return best
+
+
+def _seconds(contender: Contender) -> float:
+    return contender.seconds
 
 
 def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Tensor]:
