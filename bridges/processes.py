@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 __all__ = ["Team", "joined", "launched"]
 
@@ -49,12 +50,23 @@ def launched() -> Team:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Forms the group of the processes that torchrun started, by gloo on CPUs and NCCL on GPUs, and dissolves it."""
+    """Forms the group of the processes that torchrun started, by gloo on CPUs and NCCL on GPUs, and dissolves it.
+
+    After a restart torchrun's store still holds where the processes of the attempt before could be reached. Each
+    attempt therefore has names of its own in it; otherwise the first one back may wait for the dead.
+    """
     team = launched()
     if team.size == 1:
         yield team
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=team.rank, world_size=team.size)
+    store, _, _ = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"attempt {attempt} of {team.size} processes", store),
+        rank=team.rank,
+        world_size=team.size,
+    )
     try:
         yield team._replace(group=dist.group.WORLD)
     finally:

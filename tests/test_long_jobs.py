@@ -148,6 +148,13 @@ def test_a_rank_killed_in_the_middle_loses_only_its_chunk(tmp_path):
 
 
 @pytest.mark.slow
+def test_after_a_restart_nobody_waits_for_the_dead():
+    command = torchrun("--max-restarts=1", "-m", "tests.test_long_jobs")
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_esd_by_two_processes_is_that_of_one(tmp_path):
     command = ["-m", "bridges", "esd", "--loader", "mlp", "--weights", "None", "--esd_n_iter", "20"]
     for folder, launch in {"two": torchrun(*command), "one": [sys.executable, *command]}.items():
@@ -163,3 +170,19 @@ def test_esd_by_two_processes_is_that_of_one(tmp_path):
     ]
     assert found[1]["eigenvalues"] == pytest.approx(found[0]["eigenvalues"], rel=1e-3)
     assert found[1]["trace"] == pytest.approx(found[0]["trace"], rel=1e-3)
+
+
+def one_dies_and_is_late_when_it_comes_back() -> None:
+    """What each process of the test of restarts does."""
+    again = os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+    late = os.environ["RANK"] == "1"
+    if again and late:
+        time.sleep(4)  # meanwhile the other one finds what the store holds
+    with processes.joined(torch.device("cpu")):
+        if late and not again:
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.distributed.barrier()
+
+
+if __name__ == "__main__":
+    one_dies_and_is_late_when_it_comes_back()
