@@ -166,6 +166,7 @@ class Borrowed:
         first: dict[int, str] = {}
         self._places: dict[str, str] = {}
         self.constants: dict[str, Tensor] = {}
+        moving = set(self._moving.values())
         for name, tensor in chain(
             self.pipeline.named_parameters(remove_duplicate=False),
             self.pipeline.named_buffers(remove_duplicate=False),
@@ -174,10 +175,9 @@ class Borrowed:
                 first[id(tensor)] = name
                 if tensor.device.type == "meta":
                     raise ValueError(f"{name!r} has no values yet")
-                self.constants[name] = tensor.detach().to(device, copy=True)
+                if name not in moving:
+                    self.constants[name] = tensor.detach().to(device, copy=True)
             self._places[name] = first[id(tensor)]
-        for name in self._moving.values():
-            del self.constants[name]
         self._buffers = {name for name, _ in self.pipeline.named_buffers()}
         self._sources = torch_only(device)
 

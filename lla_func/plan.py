@@ -23,7 +23,11 @@ IN_CACHE = 2
 """The largest value of a tile may be this many times a core's own cache; smaller operations are mostly overhead."""
 
 KEEP_BYTES = 2**25
-"""Up to this size of theta its partial sums are kept."""
+"""Up to this size of theta its partial sums are kept, and every worker has a theta of its own.
+
+A larger one is streamed from memory by each operation that reads it. One worker with all threads is then as fast as
+several, and takes less memory.
+"""
 
 LOCKED_BYTES = 2**17
 """Where an operation moves fewer bytes than this, a second worker would mostly wait for Python's global lock."""
@@ -160,7 +164,7 @@ def choose(
         fitting = limits.shared / max(sizes.largest * tile + sizes.theta, 1)
         points = 2 ** round(math.log2(min(64.0, max(1.0, fitting))))  # a divisor of CHUNK
         points = points if points >= FEWEST_IN_PASS else 1
-    if (sizes.total * tile + sizes.theta) * points < LOCKED_BYTES * calls:
+    if sizes.theta > KEEP_BYTES or (sizes.total * tile + sizes.theta) * points < LOCKED_BYTES * calls:
         workers = 1
 
     def needed(tile: int, points: int, workers: int) -> int:

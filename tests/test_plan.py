@@ -38,8 +38,9 @@ def test_tiles_fit_the_cache_and_share_the_batch_evenly():
     assert plan.samples_per_tile * tiles - 2048 < tiles
 
 
-def test_large_parameters_ask_for_large_tiles():
-    assert plan_of(CONV._replace(theta=45_000_000)).samples_per_tile == 2048
+def test_large_parameters_ask_for_large_tiles_and_one_worker():
+    plan = plan_of(CONV._replace(theta=45_000_000))
+    assert (plan.samples_per_tile, plan.workers) == (2048, 1)
 
 
 def test_batches_that_must_not_be_cut_are_not():
