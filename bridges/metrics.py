@@ -306,8 +306,8 @@ def _combined(parts: Iterable[tuple[Tensor, int]], reduction: str) -> float:
     return sum(float(loss) * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
 
 
-TRIAL = 16
-"""The number of samples of a trial."""
+TRIAL = 5
+"""The number of samples of a trial: three parts, the last shorter than the others."""
 
 
 def _confirmed(objective: Objective) -> bool:
