@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 
 import pytest
@@ -231,35 +230,6 @@ def test_a_combination_does_not_depend_on_the_points_before():
 def test_theta_is_formed_in_storage_allocated_once():
     combination = Combination([torch.zeros(4), torch.ones(4)])
     assert combination.at([1.0]).data_ptr() == combination.at([2.0]).data_ptr()
-
-
-def test_workers_share_all_tasks_and_leave_the_number_of_threads():
-    before = torch.get_num_threads()
-    seen: list[tuple[int, int, bool]] = []
-    lock = threading.Lock()
-
-    def task(i, worker):
-        with lock:
-            seen.append((i, torch.get_num_threads(), torch.is_grad_enabled()))
-
-    workers.run([lambda w, i=i: task(i, w) for i in range(20)], 3)
-    assert sorted(i for i, _, _ in seen) == list(range(20))
-    assert {(threads, grad) for _, threads, grad in seen} == {(1, False)}
-    assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_in_a_task_stops_all_workers(error):
-    before = torch.get_num_threads()
-    calls: list[int] = []
-
-    def fail(worker):
-        raise error("stop")
-
-    with pytest.raises(error, match="stop"):
-        workers.run([fail, *[calls.append] * 1000], 2)
-    assert len(calls) < 1000
-    assert torch.get_num_threads() == before
 
 
 def test_gathered_points_equal_those_of_several_workers(monkeypatch):

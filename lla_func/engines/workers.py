@@ -40,10 +40,12 @@ def run(tasks: Sequence[Task], workers: int) -> None:
     for task in tasks:
         waiting.put(task)
     errors: list[BaseException] = []
+    workers = min(workers, len(tasks))
+    at_work = [threading.Lock() for _ in range(max(workers, 1))]
 
     def work(worker: int) -> None:
         try:
-            with torch.no_grad():
+            with at_work[worker], torch.no_grad():
                 while not errors:
                     waiting.get_nowait()(worker)
         except queue.Empty:
@@ -51,7 +53,6 @@ def run(tasks: Sequence[Task], workers: int) -> None:
         except BaseException as error:
             errors.append(error)
 
-    workers = min(workers, len(tasks))
     if workers <= 1:
         work(0)
     else:
@@ -67,8 +68,11 @@ def run(tasks: Sequence[Task], workers: int) -> None:
         except BaseException as interruption:
             errors.append(interruption)
         finally:
-            for helper in helpers:
-                helper.join()
+            # Not join: it raises for a helper whose start was interrupted, and in Python up to 3.12 an interrupted join
+            # takes a helper at work for ended. One that begins after this finds an error, or no task.
+            for lock in at_work:
+                with lock:
+                    pass
             torch.set_num_threads(threads_before)
     if errors:
         raise errors[0]
