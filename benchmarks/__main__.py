@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import sys
 from pathlib import Path
 
-from benchmarks.measure import report
-
 OTHERS = {"__init__", "__main__", "chart", "jobs", "measure"}
+AVAILABLE = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in OTHERS)
 
 
 def main(names: list[str]) -> None:
-    available = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in OTHERS)
-    for name in names or available:
-        if name not in available:
-            sys.exit(f"there is no benchmark {name!r}; there are {', '.join(available)}")
+    for name in names:
         module = importlib.import_module(f"benchmarks.{name}")
         print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}\n", flush=True)
-        if hasattr(module, "main"):
-            module.main()
-        else:
-            outcome = module.run()
-            report(name, outcome.pop("rows"), **outcome)
+        module.main()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Runs benchmarks: all, or those named."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(AVAILABLE))
+    chosen = parser.parse_args().names
+    if unknown := set(chosen) - set(AVAILABLE):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(AVAILABLE)}")
+    main(chosen or AVAILABLE)

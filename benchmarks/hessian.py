@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from benchmarks.measure import report
 from bridges import metrics
 from bridges.loaders import lenet
 from lla_func import products, viz_esd
@@ -132,8 +133,7 @@ def exact_trace(model: nn.Module, x: torch.Tensor, piece: int = 64) -> float:
     return total / len(x)
 
 
-def run() -> dict[str, Any]:
-    """Measures all rounds and returns rows for the table."""
+def main() -> None:
     model = lenet.ModelInit()
     model.eval()
     x, y = next(iter(lenet.CustomLoader(batch_size=1797)))
@@ -166,7 +166,7 @@ def run() -> dict[str, Any]:
                 ),
             }
         )
-    return {"exact": {"lambda_1": values[0], "lambda_2": values[1], "trace": trace}, "rows": rows}
+    report("hessian", rows, exact={"lambda_1": values[0], "lambda_2": values[1], "trace": trace})
 
 
 def _worst(errors: Any) -> float:
@@ -174,6 +174,4 @@ def _worst(errors: Any) -> float:
 
 
 if __name__ == "__main__":
-    import json
-
-    print(json.dumps(run(), indent=1, default=float))
+    main()
