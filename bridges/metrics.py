@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from bridges import optimizers
 from bridges.batches import available, checked, from_loader, move
 from bridges.batchnorm import behave
+from bridges.branching import observe
 from bridges.criteria import averages, reduction_of
 from bridges.modules import Borrowed, Task, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
@@ -313,7 +315,8 @@ TRIAL = 5
 def _confirmed(objective: Objective) -> bool:
     """Whether a trial agrees that a batch may be cut: the loss of some samples is that of their parts, combined.
 
-    This finds models that mix samples, such as a transformer that takes sequences first, samples second.
+    This finds models that mix samples, such as a transformer that takes sequences first, samples second, and those that
+    branch on values, which may do otherwise with other parts.
     """
     whole = next(tiles(next(iter(objective.batches)), TRIAL))
     if (count := samples(whole)) == 1:
@@ -322,8 +325,10 @@ def _confirmed(objective: Objective) -> bool:
     weights = [samples(part) / count if objective.reduction == "mean" else 1.0 for part in parts]
     with torch.no_grad():
         try:
-            expected, *losses = (objective.loss(objective.theta, part).double() for part in (whole, *parts))
+            expected, branches = observe(partial(objective.loss, objective.theta), whole)
+            losses = [objective.loss(objective.theta, part).double() for part in parts]
         except (RuntimeError, ValueError, IndexError):  # a model for one size of batch: it can't be cut
             return False
     total = torch.stack(losses) @ torch.tensor(weights, dtype=torch.float64, device=expected.device)
-    return bool(torch.isclose(total, expected, rtol=torch.finfo(objective.theta.dtype).eps ** 0.5))
+    rtol = torch.finfo(objective.theta.dtype).eps ** 0.5
+    return not branches and bool(torch.isclose(total, expected.double(), rtol=rtol))

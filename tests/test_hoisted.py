@@ -149,6 +149,14 @@ def branching(theta, batch):
     return theta.sum() if float(theta[0]) > 0 else theta.square().sum()
 
 
+def leaving_torch(theta, batch):
+    return (theta * torch.from_numpy(2 * theta.detach().numpy())).sum()
+
+
+def listing(theta, batch):
+    return (theta * torch.tensor(theta.tolist())).sum()
+
+
 def writing(theta, batch, memory=torch.zeros(3, dtype=torch.float64)):  # noqa: B008
     memory.add_(1)
     return (theta * memory).sum()
@@ -159,6 +167,8 @@ def writing(theta, batch, memory=torch.zeros(3, dtype=torch.float64)):  # noqa: 
     [
         (random_numbers, "it draws random numbers"),
         (branching, "it branches on values"),
+        (leaving_torch, r"it reads values out with numpy\(\)"),
+        (listing, r"it reads values out with tolist\(\)"),
         (writing, "it writes to a tensor that outlives it"),
     ],
 )
@@ -166,6 +176,21 @@ def test_what_a_recording_would_repeat_wrongly_is_refused(loss, why):
     theta = torch.ones(3, dtype=torch.float64)
     with pytest.raises(TraceError, match=why):
         trace(loss, theta, ())
+
+
+def test_values_that_depend_on_nothing_may_leave_torch():
+    table = torch.arange(3.0, dtype=torch.float64)
+    recording = trace(lambda theta, batch: (theta * float(table.numpy().sum())).sum(), torch.ones(3), ())
+    assert recording(torch.ones(3)) == 9
+
+
+def test_writes_within_an_operation_are_made_functional():
+    """Circular padding writes the parts of its result in place, where functionalisation does not see it at first."""
+    model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Tanh(), nn.Flatten())
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 2, 5, 5, generator=generator, dtype=torch.float64)
+    objective = Loss(nn.MSELoss(), x, torch.zeros(2, 75, dtype=torch.float64)).objective(model.double())
+    assert_equal_to_rounding(objective, plane_of(objective, scale=0.1))
 
 
 def test_seeded_dropout_and_recalibration_go_to_the_loop_and_say_so():

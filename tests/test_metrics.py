@@ -124,7 +124,18 @@ def test_a_model_that_mixes_samples_is_found_out():
             return self.linear(x.view(12, 4))
 
     assert not Loss(nn.CrossEntropyLoss(), X, CLASSES).objective(Centering()).separable
-    assert not Loss(nn.CrossEntropyLoss(), X, CLASSES).objective(OneSize()).separable
+
+    class Branching(Centering):
+        def forward(self, x):
+            return self.linear(x if x.mean() > -100 else -x)
+
+    class ReadingItsWeights(Centering):
+        def forward(self, x):
+            return self.linear(x / float(self.linear.weight.abs().max()))
+
+    for model in (Centering(), OneSize(), Branching()):
+        assert not Loss(nn.CrossEntropyLoss(), X, CLASSES).objective(model).separable
+    assert Loss(nn.CrossEntropyLoss(), X, CLASSES).objective(ReadingItsWeights()).separable
 
 
 def test_inputs_may_be_positional_or_keyword_arguments():

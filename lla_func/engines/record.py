@@ -31,6 +31,7 @@ __all__ = [
     "itemsize",
     "record",
     "shape_of",
+    "writes",
 ]
 
 
@@ -92,11 +93,12 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
 def clean(graph: fx.Graph) -> None:
     """Removes what nothing reads, but for operations that write to a tensor, of which there may be other views."""
     for node in reversed(graph.nodes):
-        if not node.users and (node.op == "get_attr" or (node.op == "call_function" and not _writes(node))):
+        if not node.users and (node.op == "get_attr" or (node.op == "call_function" and not writes(node))):
             graph.erase_node(node)
 
 
-def _writes(node: fx.Node) -> bool:
+def writes(node: fx.Node) -> bool:
+    """Whether a node's operation writes to one of its arguments."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 

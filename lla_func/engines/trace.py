@@ -8,15 +8,20 @@ recording would bake in wrongly raises :class:`TraceError` here instead.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lla_func.engines.record import Recording, TraceError, record
+from lla_func.engines.record import Recording, TraceError, record, writes
 from lla_func.objective import Batch, Loss
 
 __all__ = ["TraceError", "signature", "tensors", "trace"]
+
+EXPORTS = frozenset([Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__])
+"""Methods that hand the values of a tensor to the world outside torch."""
 
 
 def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
@@ -53,7 +58,21 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
             filled[place] = value
         return loss(theta, pytree.tree_unflatten(filled, spec))
 
-    return record(torch.func.functionalize(flat, remove="mutations"), theta, *tensors(batch))
+    inputs = theta, *tensors(batch)
+    with _NoExports():
+        recording = record(torch.func.functionalize(flat, remove="mutations"), *inputs)
+    if any(map(writes, recording.graph.nodes)):  # hidden in a larger operation, such as circular padding
+        recording = record(torch.func.functionalize(recording.__call__, remove="mutations"), *inputs)
+    return recording
+
+
+class _NoExports(TorchFunctionMode):
+    """Raises where values leave torch: what comes back is a constant, and a functional tensor may have no memory."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in EXPORTS and torch._is_functional_tensor(args[0]):
+            raise TraceError(f"it reads values out with {function.__name__}()")
+        return function(*args, **(kwargs or {}))
 
 
 def tensors(batch: Batch) -> tuple[Tensor, ...]:
