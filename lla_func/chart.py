@@ -189,5 +189,7 @@ def summary(chart: Chart) -> dict[str, Any]:
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """The inner product in float64, in pieces so that no second copy of a large model is made."""
-    pieces = zip(a.split(1 << 20), b.split(1 << 20), strict=True)
-    return torch.stack([x.to("cpu", torch.float64) @ y.to("cpu", torch.float64) for x, y in pieces]).sum()
+    total = torch.zeros((), dtype=torch.float64)
+    for x, y in zip(a.split(1 << 18), b.split(1 << 18), strict=True):
+        total += x.to("cpu", torch.float64) @ y.to("cpu", torch.float64)
+    return total

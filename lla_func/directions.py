@@ -14,7 +14,7 @@ __all__ = ["KINDS", "adam_step", "freeze", "normalize", "orthogonalize", "random
 
 KINDS = (None, "weight", "layer", "model", "filter")
 
-CHUNK = 2**20
+CHUNK = 2**18
 """Elements that are taken to float64 at once."""
 
 
@@ -236,13 +236,17 @@ def _gram_schmidt(segments: Tensor) -> None:
         squares = [_inner(segment, segment) for segment in segments[:k]]
         for j in [*range(k)] * 2:
             factor = torch.where(squares[j] > 0, _inner(segments[k], segments[j]) / squares[j], 0.0)
-            segments[k] -= factor.to(segments.dtype) * segments[j]
+            segments[k].addcmul_(factor.to(segments.dtype), segments[j], value=-1)
 
 
 def _inner(first: Tensor, second: Tensor) -> Tensor:
     """The inner products of segments [S, ...] in float64, [S, 1, ...]; never with a float64 copy of all of theta."""
-    pairs = zip(first.flatten(1).split(CHUNK, 1), second.flatten(1).split(CHUNK, 1), strict=True)
-    total = torch.stack([(x.double() * y).sum(1) for x, y in pairs]).sum(0)
+    a, b = first.flatten(1), second.flatten(1)
+    total = a.new_zeros(len(a), dtype=torch.float64)
+    rows = max(1, CHUNK // max(1, a.shape[1]))
+    for x, y, sums in zip(a.split(rows), b.split(rows), total.split(rows), strict=True):
+        for part, other in zip(x.split(CHUNK, 1), y.split(CHUNK, 1), strict=True):
+            sums += (part.double() * other).sum(1)
     return total.reshape(-1, *[1] * (first.ndim - 1))
 
 

@@ -88,7 +88,7 @@ class Plan(NamedTuple):
         workers: how many independent threads work on it.
         samples_per_tile: the most samples computed together; None for whole batches.
         points_per_pass: how many points share each operation.
-        keep: whether partial sums of theta are kept (faster along a row of a grid, takes memory).
+        keep: whether partial sums of affine values are kept (faster along a row of a grid, takes memory).
         chunk: how many points one call of the engine should get.
         bytes: the estimated peak memory beyond the data and the chart; 0 if unknown.
         channels_last: whether images have their channels innermost in memory.
@@ -170,8 +170,9 @@ def choose(
     def needed(tile: int, points: int, workers: int) -> int:
         tilewise = workers if batch >= 2 * workers * tile else 1
         per_sample = (directions + 1) * sizes.affine * tilewise
-        per_sample += workers * (sizes.live + (directions if points == 1 else 0) * sizes.affine) * points
-        per_point = workers * sizes.theta * max(points, directions if keep else 1)
+        sums = directions if keep else 1
+        per_sample += workers * (sizes.live + (sums if points == 1 else 0) * sizes.affine) * points
+        per_point = workers * sizes.theta * max(points, sums)
         return int(tile * per_sample + per_point)
 
     while needed(tile, points, workers) > budget:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from lla_func.engines.program import BINDINGS, program
 from lla_func.engines.record import record
@@ -19,12 +20,14 @@ IMAGES = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(2), dty
 ARGUMENTS = {
     aten.add.Tensor: (A, B),
     aten.addcmul.default: (A, A, B),
+    aten.addcmul.out: (A, A, B, {"out": A}),
     aten.addmm.default: (A[0], A, B),
     aten.bmm.default: (A.view(1, 4, 4), B.view(1, 4, 4)),
     aten.convolution.default: (IMAGES, IMAGES[:, :, :2, :2], None, [2, 1], [1, 0], [1, 2], False, [0, 0], 1),
     aten.dot.default: (A[0], B[0]),
     aten.gather.default: (A, 1, torch.tensor([[0], [3], [1], [2]])),
     aten.maximum.default: (A, B),
+    aten.maximum.out: (A, B, {"out": A}),
     aten.mm.default: (A, B),
     aten.mul.Tensor: (A, B),
     aten.native_layer_norm.default: (A, [4], B[0], B[1], 1e-5),
@@ -49,10 +52,12 @@ def test_every_binding_has_a_case():
 
 @pytest.mark.parametrize("operation", BINDINGS, ids=str)
 def test_a_binding_is_the_operation(operation):
-    def fresh() -> list:
-        return [x.clone() if isinstance(x, Tensor) else x for x in ARGUMENTS[operation]]
+    def called(function):
+        given = pytree.tree_map_only(Tensor, Tensor.clone, ARGUMENTS[operation])
+        named = given[-1] if isinstance(given[-1], dict) else {}
+        return function(*given[: len(given) - bool(named)], **named)
 
-    expected, actual = operation(*fresh()), BINDINGS[operation](*fresh())
+    expected, actual = called(operation), called(BINDINGS[operation])
     pairs = [(expected, actual)] if isinstance(expected, Tensor) else zip(expected, actual, strict=True)
     for one, other in pairs:
         assert torch.equal(one, other)

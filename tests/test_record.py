@@ -125,6 +125,19 @@ def test_an_activation_writes_over_a_value_that_nobody_else_reads():
     assert torch.equal(X, before)
 
 
+def test_maxima_and_scaled_sums_write_into_an_argument():
+    def function(x):
+        y = torch.maximum(x, 2 * x)
+        return torch.addcmul(x[:, 0], y @ y.t(), x[:, 1]).sum()
+
+    graph = record(function, X)
+    reuse(graph.graph)
+    assert calls(graph.graph).count("aten.maximum.out") == calls(graph.graph).count("aten.addcmul.out") == 1
+    before = X.clone()
+    assert graph(X) == function(X)
+    assert torch.equal(X, before)
+
+
 KEPT = {
     "an input": lambda x: x.relu().sum(),
     "a view of an input": lambda x: x.t().relu().sum(),
@@ -133,6 +146,8 @@ KEPT = {
     "an expanded value": lambda x: x.sum().expand(3).relu().sum(),
     "another dtype": lambda x: ((2 * x).float() + x).sum(),
     "a smaller value": lambda x: (x.sum(0) + x).sum(),
+    "an input of a maximum": lambda x: torch.maximum(x, x[0].expand(4, 3)).sum(),
+    "a factor smaller than the product": lambda x: torch.addcmul(x, 2 * x[0], x).sum(),
     "twice the same": lambda x: (lambda y: (y + y).sum())(2 * x),
 }
 
@@ -142,7 +157,7 @@ def test_nothing_is_written_over_that_somebody_needs(name):
     graph = record(KEPT[name], X)
     reuse(graph.graph)
     before = X.clone()
-    assert "aten.relu_.default" not in calls(graph.graph)
+    assert not {"aten.relu_.default", "aten.maximum.out", "aten.addcmul.out"} & set(calls(graph.graph))
     assert "aten.add_.Tensor" not in calls(graph.graph) or "relu" in "".join(calls(graph.graph))
     torch.testing.assert_close(graph(X), KEPT[name](X))
     assert torch.equal(X, before)

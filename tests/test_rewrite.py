@@ -34,13 +34,27 @@ PICTURES = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), 
 WEIGHT = torch.randn(4 * 3 * 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("pooling", [(2, 2, 0), (3, 2, 1), (3, 3, 0), (2, 3, 0), ((2, 3), (1, 2), (1, 0))])
-def test_max_pooling_becomes_maximum_over_slices(pooling):
+@pytest.mark.parametrize("height", [1, 2, 9])
+@pytest.mark.parametrize(
+    "pooling",
+    [(1, 2, 0), (3, 2, 1), (3, 3, 1), (4, 3, 2), (4, 1, 2), ((1, 3), 3, 0), ((2, 3), (1, 2), (1, 0))],
+)
+def test_max_pooling_becomes_maximum_over_slices(pooling, height):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, pooling[0], pooling[1], pooling[2])
+
+    graph = rewritten(function, WEIGHT, PICTURES[:, :, :height], rewrite.pool_by_maximum)
+    assert not uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+@pytest.mark.parametrize("pooling", [(2, 2, 0), (3, 3, 0), (2, 3, 0)])
+def test_max_pooling_without_padding_reads_slices_alone(pooling):
     def function(theta, x):
         return functional.max_pool2d(theta[0] * x, pooling[0], pooling[1], pooling[2])
 
     graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
     assert not uses(graph.graph, aten.max_pool2d_with_indices.default)
+    assert not uses(graph.graph, aten.constant_pad_nd.default)
 
 
 @pytest.mark.parametrize("options", [{"ceil_mode": True}, {"dilation": 2}])

@@ -176,7 +176,7 @@ class _Bound:
         self.chart = chart
         self.plan = plan
         self.theta = [chart.origin[parts.span], *chart.basis[:, parts.span]]
-        self.point = parts.point if compile is None else compile(parts.point)
+        self.point = parts.point_in_place if compile is None else compile(parts.point)
         self.compile = compile
         self.block: Callable[..., Tensor] | None = None
         self.storage: dict[int, tuple[Combination, Sequence[Tensor]]] = {}
@@ -216,7 +216,7 @@ class _Bound:
             theta = Combination(self.theta, keep=self.plan.keep)
             self.storage[worker] = theta, self.parts.views(theta.storage[-1])
         theta, views = self.storage[worker]
-        combinations = [Combination(values) for values in affine]
+        combinations = [Combination(values, keep=self.plan.keep) for values in affine]
         for i, row in enumerate(coefficients.tolist()):
             theta.at(row)
             out[i] = self.point(*views, *(c.at(row) for c in combinations), *constant)

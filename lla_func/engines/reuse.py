@@ -6,6 +6,7 @@ value with no other reader, writing over it saves the memory and half of the tra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,16 +18,23 @@ __all__ = ["reuse"]
 
 aten = torch.ops.aten
 
-IN_PLACE: dict[Any, Any] = {
+IN_PLACE: Mapping[Any, Any] = {
     aten.relu.default: aten.relu_.default,
     aten.tanh.default: aten.tanh_.default,
     aten.sigmoid.default: aten.sigmoid_.default,
     aten.add.Tensor: aten.add_.Tensor,
 }
+"""Operations element by element, and the form that writes over its first argument."""
+
+INTO: Mapping[Any, Any] = {
+    aten.maximum.default: aten.maximum.out,
+    aten.addcmul.default: aten.addcmul.out,
+}
+"""Operations element by element, and the form that writes into any tensor, such as one of its arguments."""
 
 
 def reuse(graph: fx.Graph, *, fresh: int = 0) -> None:
-    """Makes operations of :data:`IN_PLACE` write over their first argument, where nothing else reads it.
+    """Makes operations of :data:`IN_PLACE` and :data:`INTO` write over an argument that nothing else reads.
 
     Args:
         graph: changed in place.
@@ -41,18 +49,25 @@ def reuse(graph: fx.Graph, *, fresh: int = 0) -> None:
     """
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     for node in graph.nodes:
-        if node.op != "call_function" or node.target not in IN_PLACE:
+        if node.op != "call_function":
             continue
-        target = node.args[0]
-        if not isinstance(target, fx.Node) or (shape_of(target), dtype_of(target)) != (
-            shape_of(node),
-            dtype_of(node),
-        ):
-            continue
-        if node in node.args[1:] or target in node.args[1:]:
-            continue
-        if _owned(target, inputs[:fresh]):
+        if node.target in IN_PLACE and _free(node, node.args[0], inputs[:fresh]):
             node.target = IN_PLACE[node.target]
+        elif node.target in INTO:
+            free = next((argument for argument in node.args if _free(node, argument, inputs[:fresh])), None)
+            if free is not None:
+                node.target = INTO[node.target]
+                node.kwargs = {**node.kwargs, "out": free}
+
+
+def _free(node: fx.Node, argument: Any, fresh: list[fx.Node]) -> bool:
+    """Whether a node may write its value over one of its arguments."""
+    return (
+        isinstance(argument, fx.Node)
+        and (shape_of(argument), dtype_of(argument)) == (shape_of(node), dtype_of(node))
+        and node.args.count(argument) == 1
+        and _owned(argument, fresh)
+    )
 
 
 def _owned(node: fx.Node, fresh: list[fx.Node]) -> bool:

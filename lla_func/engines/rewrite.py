@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -69,26 +70,23 @@ def pool_by_maximum(graph: fx.Graph) -> None:
             continue
         with graph.inserting_before(pool):
             x = arguments(pool)[0]
-            if padding != (0, 0):
-                edges = [padding[1], padding[1], padding[0], padding[0]]
-                x = graph.call_function(aten.constant_pad_nd.default, (x, edges, -torch.inf))
-
-            h, w = len(shape) - 2, len(shape) - 1
-
-            def rows(x: fx.Node, i: int, h: int = h, step: int = stride[0], count: int = out[h]) -> fx.Node:
-                return _every(graph, x, h, i, step, count)
-
-            def columns(
-                x: fx.Node, j: int, w: int = w, step: int = stride[1], count: int = out[w]
-            ) -> fx.Node:
-                return _every(graph, x, w, j, step, count)
-
+            rows, columns = (
+                partial(
+                    _places,
+                    graph,
+                    axis=axis,
+                    size=shape[axis],
+                    count=out[axis],
+                    kernel=kernel[axis],
+                    step=stride[axis],
+                    first=-padding[axis],
+                )
+                for axis in (-2, -1)
+            )
             if kernel == stride:  # windows don't overlap: slice first, so that slices can be hoisted
-                pieces = [columns(rows(x, i), j) for i in range(kernel[0]) for j in range(kernel[1])]
-                result = _maximum(graph, pieces)
+                result = _maximum(graph, [place for row in rows(x) for place in columns(row)])
             else:  # windows share rows: take the maximum over rows once for all columns
-                high = _maximum(graph, [rows(x, i) for i in range(kernel[0])])
-                result = _maximum(graph, [columns(high, j) for j in range(kernel[1])])
+                result = _maximum(graph, columns(_maximum(graph, rows(x))))
         value.replace_all_uses_with(result)
 
 
@@ -248,13 +246,26 @@ def _pair(value: Any) -> tuple[int, int]:
     return (values[0], values[-1])
 
 
-def _every(graph: fx.Graph, x: fx.Node, axis: int, start: int, step: int, count: int) -> fx.Node:
-    """Every step-th slice of x along an axis, ``count`` of them."""
-    end = start + step * (count - 1) + 1
-    return graph.call_function(aten.slice.Tensor, (x, axis, start, end, step))
+def _places(
+    graph: fx.Graph, x: fx.Node, *, axis: int, size: int, count: int, kernel: int, step: int, first: int
+) -> list[fx.Node]:
+    """For each place in a window the elements of x that lie there, one for each of ``count`` windows along an axis.
+
+    The first window begins at ``first``. Beyond the ends of the axis everything is minus infinity; a place that lies
+    there in all windows is left out.
+    """
+    places = []
+    for start in range(first, first + kernel):
+        inside = [i for i in range(count) if 0 <= start + step * i < size]
+        if inside:
+            begin, end = (start + step * i for i in (inside[0], inside[-1]))
+            place = graph.call_function(aten.slice.Tensor, (x, axis, begin, end + 1, step))
+            if len(inside) < count:
+                edges = [0, 0] * (-1 - axis) + [inside[0], count - 1 - inside[-1]]
+                place = graph.call_function(aten.constant_pad_nd.default, (place, edges, -torch.inf))
+            places.append(place)
+    return places
 
 
-def _maximum(graph: fx.Graph, pieces: list[fx.Node]) -> fx.Node:
-    while len(pieces) > 1:
-        pieces.append(graph.call_function(aten.maximum.default, (pieces.pop(0), pieces.pop(0))))
-    return pieces[0]
+def _maximum(graph: fx.Graph, values: list[fx.Node]) -> fx.Node:
+    return reduce(lambda most, value: graph.call_function(aten.maximum.default, (most, value)), values)

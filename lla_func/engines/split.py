@@ -38,6 +38,7 @@ class Split(NamedTuple):
         span: the part of theta that points need.
         views: maps theta[span] to the views of it that points need.
         point: maps these views, the combinations of ``affine`` and the values of ``constant`` to the loss.
+        point_in_place: the same, writing over values that it doesn't need any more, which vmap can't do.
         images: whether it matters at the points how values with four axes lie in memory.
     """
 
@@ -49,6 +50,7 @@ class Split(NamedTuple):
     span: slice
     views: Callable[[Tensor], Sequence[Tensor]]
     point: Callable[..., Tensor]
+    point_in_place: Callable[..., Tensor]
     images: bool
 
 
@@ -79,8 +81,8 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     once = _ancestors((*affine, *constant))
     before_views = _ancestors(views)
     span = _span(views, len(theta))
-    body = _part((*views, *affine, *constant), general, outlet.args[0])
-    reuse(body)
+    body, in_place = (_part((*views, *affine, *constant), general, outlet.args[0]) for _ in range(2))
+    reuse(in_place)
     return Split(
         recording=recording,
         kinds=kinds,
@@ -92,6 +94,7 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
             _part([next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span), {}
         ),
         point=program(body, recording.constants),
+        point_in_place=program(in_place, recording.constants),
         images=any(n.target is aten.convolution.default for n in general)
         and not any("strided" in str(n.target) for n in general),
     )
