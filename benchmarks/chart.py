@@ -31,13 +31,12 @@ def draw(path: Path = PICTURE) -> Path:
     left.barh([row["job"] for row in grid], [row["ratio"] for row in grid], color="#3b6ea8")
     for place, row in enumerate(grid):
         left.plot([row["target"]] * 2, [place - 0.4, place + 0.4], color="#c23b22", lw=2)
-        left.annotate(
-            f"{row['ratio']:.2g}", (row["ratio"], place), (4, 0), textcoords="offset points", va="center"
-        )
+        end = max(row["ratio"], row["target"])
+        left.annotate(f"{row['ratio']:.2f}", (end, place), (4, 0), textcoords="offset points", va="center")
     left.plot([], [], color="#c23b22", lw=2, label="asked for")
     left.axvline(1, color="black", lw=0.8)
     left.legend(frameon=False, loc="lower right")
-    left.margins(x=0.1)
+    left.margins(x=0.15)
     left.set_xlabel("times as fast as loss-landscapes, whole job")
 
     kinds = list(dict.fromkeys(row["job"].split(",")[0] for row in rows("never_slower")))
@@ -48,12 +47,14 @@ def draw(path: Path = PICTURE) -> Path:
             row["peer s"], row["ratio"], "o" if line else "s", color=f"C{kinds.index(kind)}", alpha=0.8, ms=5
         )
     for number, kind in enumerate(kinds):
-        right.plot([], [], "s", color=f"C{number}", label=kind)
+        right.plot([], [], lw=4, color=f"C{number}", label=kind)
+    for marker, shape in (("o", "line"), ("s", "plane")):
+        right.plot([], [], marker, color="gray", ms=5, label=shape)
     right.axhline(1, color="black", lw=0.8)
     right.set(xscale="log", yscale="log", xlabel="seconds the peer takes", ylabel="times as fast")
     right.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     right.minorticks_off()
-    right.legend(frameon=False, ncols=2, fontsize="small")
+    right.legend(frameon=False, ncols=2, fontsize="small", loc="upper left")
     figure.savefig(path, dpi=110)
     return path
 

@@ -1,4 +1,4 @@
-"""Claim: whole exact landscapes take a ninth to a third of the peer's time for small networks, about as much for large.
+"""Claim: whole exact landscapes take a seventh to two fifths of the peer's time for small networks, as much for large.
 
 Each row is a whole job: from the model to all losses, tracing, checking and the trial included, against
 ``random_plane`` of loss-landscapes (PyPI) with the same number of points. Interleaved, the median of three. Memory is
