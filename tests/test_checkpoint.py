@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lla_func import chart
-from lla_func.checkpoint import begin, load_landscape, remembered
+from lla_func.checkpoint import begin, directions_of, load_landscape, remembered
 from lla_func.grid import evaluate
 from lla_func.objective import Objective, from_loss
 from lla_func.plan import Plan
@@ -169,6 +169,18 @@ def test_calls_are_kept_apart_and_pieces_are_whole_passes(tmp_path):
             coords = torch.arange(count, dtype=torch.float64)[:, None]
             assert torch.equal(keeping(coords), coords[:, 0])
     assert seen == [4, 4, 2, 3]
+
+
+def test_a_job_keeps_the_directions_that_it_began_with_and_refuses_others(tmp_path):
+    first = torch.eye(2, 5)
+    torch.testing.assert_close(directions_of(tmp_path, first), first, rtol=0, atol=0)
+    rounded = first + 1e-6
+    torch.testing.assert_close(directions_of(tmp_path, rounded), first, rtol=0, atol=0)
+    tilted = first + 0.3 * first.roll(1, dims=1)  # by 17 degrees
+    swapped, negative, one = first.flip(0), torch.stack([first[0], -first[1]]), first[:1]
+    for other in (tilted, swapped, negative, one):
+        with pytest.raises(ValueError, match="was begun with other directions; choose another folder"):
+            directions_of(tmp_path, other)
 
 
 SHARED = """

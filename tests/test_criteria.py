@@ -117,6 +117,13 @@ def test_rounding_is_not_counted_as_curvature_unless_asked_for() -> None:
     assert criteria.c_t(nodes, zero=0.0) == pytest.approx(-1e-7)
 
 
+def test_small_curvature_above_rounding_counts() -> None:
+    nodes, weights = tensor(-1e-5, 1), tensor(0.5, 0.5)
+    assert criteria.r_e(nodes).value == pytest.approx(1e-5)
+    assert criteria.k_hn(nodes, weights, n=1.0).value == pytest.approx(1e-5)
+    assert criteria.c_t(nodes) == pytest.approx(-1e-5)
+
+
 def test_a_float32_null_space_is_not_negative_curvature() -> None:
     factor = torch.randn(60, 10, generator=torch.Generator().manual_seed(0))
     operator = Operator(lambda v: (v @ factor) @ factor.T, 60, torch.float32, torch.device("cpu"))

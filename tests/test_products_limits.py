@@ -45,6 +45,18 @@ def test_a_second_derivative_that_is_missing_is_named_with_the_way_out():
     assert float(diagonal.max()) > 0
 
 
+def test_a_split_that_gives_another_loss_is_refused_down_to_rounding():
+    made = network()
+
+    def off_by(factor):
+        return made._replace(criterion=lambda o, b: factor * made.criterion(o, b))
+
+    products.ggn(off_by(1 + 1e-11), **QUICK)
+    for factor in (1 + 1e-6, 1 - 1e-6):
+        with pytest.raises(ValueError, match="they must be the same"):
+            products.ggn(off_by(factor), **QUICK)
+
+
 OLD = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9)
 
 

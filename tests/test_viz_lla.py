@@ -195,6 +195,14 @@ def test_adameq_moves_along_adams_last_step(run, model, metric):
     assert landscape.chart["center"] == [0, 1]
 
 
+def test_adameq_shows_dist_adam_steps_to_both_sides(run, model, metric):
+    options = {"axes": "adam", "mode": "adameq", "optimizer": trained(model, metric)}
+    for dist in (1.0, 2.5):
+        a, b = run(dist=dist, **options).landscapes[0].coords.T
+        assert (float(a.min()), float(a.max())) == (-dist, dist)
+        assert (float(b.min()), float(b.max())) == pytest.approx((0.1, 2.1))
+
+
 def test_fixed_directions_are_saved_so_that_the_run_can_be_repeated(run, model, metric):
     given = torch.randn(2, 39, generator=torch.Generator().manual_seed(5))
     first = run(axes=given, to_save=True)
