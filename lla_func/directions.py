@@ -124,8 +124,9 @@ def normalize(
     "filter"   d * |theta| / |d| within each filter (Li et al. 2018, section 4)
     ========== ==============================================================================
 
-    Norms are real ones; the original forms an L1 norm without absolute values (NaN for most weights) and, for
-    ``"model"``, rescales once for each parameter. Where theta or d vanishes the result vanishes.
+    Norms are real ones. The original's L1 norm is a sum without absolute values, so that directions, or single filters
+    of them, are turned round and blown up where the sum is negative or small; and for ``"model"`` it rescales once for
+    each parameter. Where theta or d vanishes the result vanishes.
 
     Args:
         basis: directions, [K, P].

@@ -53,6 +53,28 @@ def test_the_result_unpacks_into_the_five_of_the_original(run, matrix):
     assert khn > 0
 
 
+def test_the_result_is_indexed_as_the_list_of_the_original(run):
+    result = run(eigs=True, esd=False)
+    assert len(result) == 5
+    assert result[0] is result.eigenvalues
+    assert result[1] is result.eigenvectors
+    assert result[-1] is result.Khn is None
+    assert result[2:] == (None, None, None)
+    with pytest.raises(IndexError):
+        result[5]
+
+
+def test_a_result_shows_itself_as_a_short_table(run):
+    result = run(eigs=True, trace=True, calc_crit=True, top_n=12)
+    shown = repr(result)
+    assert len(shown) < 1000
+    assert f"{float(result.eigenvalues[0]):.6g} ± {float(result.residuals[0]):.1g}" in shown
+    assert "2 more in .eigenvalues" in shown
+    for part in ("hessian", f"{result.products} products", "trace", "r_e", "K_hn", "Lanczos steps", "seed"):
+        assert part in shown
+    assert "eigenvalue" not in repr(run())
+
+
 @every_case()
 def test_eigenpairs_of_every_case_are_those_of_the_dense_hessian(name, dtype):
     case = build(name, dtype)

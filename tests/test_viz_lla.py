@@ -137,6 +137,34 @@ def test_return_loss_gives_arrays_as_the_original(run):
     assert [array.shape for array in several.values()] == [(4, 4), (4, 4)]
 
 
+def test_returned_planes_are_named_by_row_and_column_as_in_the_original(run):
+    assert list(run(num_plots=4, steps=2, return_loss=True)) == ["00", "01", "10", "11"]
+    assert list(run(num_plots=3, num_per_plot=3, steps=2, return_loss=True)) == ["00", "01", "02"]
+    assert list(run(viz_dev=True, steps=2, return_loss=True)) == ["00", "01", "10", "11"]
+    plain = run(num_plots=2, num_per_plot=1)
+    named = run(num_plots=2, num_per_plot=1, return_loss=True)
+    assert np.array_equal(named["10"], plain.landscapes[1].losses.reshape(4, 4).numpy())
+
+
+def test_no_two_returned_planes_share_a_name(run):
+    assert len(run(num_plots=124, num_per_plot=11, steps=2, engine="loop", return_loss=True)) == 124
+
+
+def test_a_result_shows_itself_as_a_short_table(run):
+    result = run(num_plots=2, axes="random", to_save=True, steps=12)
+    shown = repr(result)
+    assert len(shown) < 1000
+    for part in ("288 points", f"{result.center_loss:.6g}", "random plane 2", "12 x 12", "4 files in"):
+        assert part in shown
+    assert f"{float(result.landscapes[0].losses.max()):.6g}" in shown
+
+
+def test_a_result_shows_lines_and_what_is_not_finite(run):
+    holes = from_loss(lambda theta, batch: theta.sum().log(), torch.ones(3))
+    shown = repr(viz_lla(holes, dim=1, dist=40, num_plots=1, steps=5, seed=0, to_save=False))
+    assert "losses are NaN or infinite" in shown
+
+
 def test_the_cap_clips_returned_arrays_but_not_the_result(run):
     free = run(num_plots=1, dist=30)
     cap = float(free.landscapes[0].losses.median())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lla_func.errors import positive_int
 from lla_func.fingerprint import fingerprint
 from lla_func.objective import Objective, check
 
-__all__ = ["folders_of", "objective_of", "provenance", "seed_of"]
+__all__ = ["files_line", "folders_of", "objective_of", "provenance", "seed_of"]
 
 
 def objective_of(
@@ -68,6 +68,12 @@ def folders_of(viz_dir: str | Path | None, res_dir: str | Path | None) -> tuple[
         store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
         store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
     )
+
+
+def files_line(paths: Mapping[str, Path]) -> list[str]:
+    """One line that says where the files of a result are, or none if there are no files."""
+    folders = dict.fromkeys(str(path.parent) for path in paths.values())
+    return [f"  {len(paths)} files in {', '.join(folders)} (.paths)"] if paths else []
 
 
 def provenance(objective: Objective) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
 from lla_func.engines import ENGINES
 from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
+from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
 from lla_func.facades.curvature import Curvature, measured_curvature
 from lla_func.facades.spectrum import draw as draw_spectrum
 from lla_func.facades.spectrum import save as save_spectrum
@@ -64,6 +64,23 @@ class LandscapeResult:
     paths: Mapping[str, Path]
     hessian: Analysis | None = None
     curvature: Curvature | None = None
+
+    def __repr__(self) -> str:
+        """The panels as a short table, for a notebook; arrays are in the attributes."""
+        points = sum(len(landscape.losses) for landscape in self.landscapes)
+        rows = [
+            f"LandscapeResult: {points} points in {self.seconds:.1f} s",
+            f"  loss at the centre {self.center_loss:.6g}, seed {self.seed}",
+            f"  {'panel':<34}{'points':<12}{'smallest loss':<16}largest loss",
+        ]
+        for landscape, title in zip(self.landscapes, self.titles, strict=True):
+            dim = landscape.coords.shape[1]
+            shape = " x ".join([str(round(len(landscape.losses) ** (1 / dim)))] * dim)
+            finite = landscape.losses[landscape.losses.isfinite()].tolist() or [float("nan")]
+            rows.append(f"  {title:<34}{shape:<12}{min(finite):<16.6g}{max(finite):.6g}")
+        if self.nonfinite:
+            rows.append(f"  {self.nonfinite} losses are NaN or infinite")
+        return "\n".join([*rows, *files_line(self.paths)])
 
 
 def viz_lla(
@@ -151,8 +168,9 @@ def viz_lla(
         optimizer: the Adam-like optimiser that trained the model, for ``axes="adam"``.
         to_viz: show the picture.
         to_save: write the pictures, the numbers (npz) and the settings (JSON).
-        return_loss: return the losses as in the original instead of the result: an array [steps, steps], or a dict of
-            them by panel. They are clipped at ``cap_loss`` as there.
+        return_loss: return the losses as in the original instead of the result: an array [steps, steps], or with
+            several panels a dict of arrays by row and column of the figure, ``"00"``, ``"01"``, ``"10"``, ... They are
+            clipped at ``cap_loss`` as there.
         res_dir: where numbers and settings go, by default ``./analysis_results``.
         calc_crit: also compute the Hessian criteria (needs ``eval_hessian``).
         n_kh: the power in the criterion K_hn.
@@ -321,7 +339,7 @@ def viz_lla(
                 paths[what] = plots.save(figure, folders[0] / f"{name}{suffix}.png")
             if to_viz:
                 plots.show(figure)
-    return _arrays(result, cap) if return_loss else result
+    return _arrays(result, cap, columns=2 if viz_dev else columns) if return_loss else result
 
 
 def _slug(title: str) -> str:
@@ -383,8 +401,13 @@ def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bo
             plots.quadratic_overlay(axes, landscape, result.curvature.eigenvalues, cap=cap, log=log)
 
 
-def _arrays(result: LandscapeResult, cap: float | None) -> np.ndarray | dict[str, np.ndarray]:
-    """The losses as the original returns them: one array, or a dict by panel, clipped at the cap."""
+def _arrays(
+    result: LandscapeResult, cap: float | None, *, columns: int
+) -> np.ndarray | dict[str, np.ndarray]:
+    """The losses as the original returns them: one array, or a dict by row and column, clipped at the cap."""
     highest = float("inf") if cap is None else cap
     arrays = [surface(landscape).clamp(max=highest).numpy() for landscape in result.landscapes]
-    return arrays[0] if len(arrays) == 1 else dict(zip(result.titles, arrays, strict=True))
+    if len(arrays) == 1:
+        return arrays[0]
+    digits = len(str(columns - 1))  # more than one with more than ten columns, so that "111" has one reading
+    return {f"{i // columns}{i % columns:0{digits}d}": array for i, array in enumerate(arrays)}

@@ -14,10 +14,13 @@ from lla_func import plots, products, store
 from lla_func.analysis import Analysis, Criteria, analyse
 from lla_func.distributed import is_first, shared
 from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.facades.common import folders_of, objective_of, provenance, seed_of
+from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
 from lla_func.operators import Operator
 
 __all__ = ["SpectrumResult", "draw", "save", "viz_esd"]
+
+SHOWN = 10
+"""Eigenvalues that a result shows of itself."""
 
 OPERATORS: Mapping[str, Callable[..., Operator]] = {
     "hessian": products.hessian,
@@ -29,7 +32,8 @@ OPERATORS: Mapping[str, Callable[..., Operator]] = {
 
 @dataclass(frozen=True)
 class SpectrumResult:
-    """What :func:`viz_esd` found. It unpacks into eigenvalues, eigenvectors, trace, re, Khn, as the original's list.
+    """What :func:`viz_esd` found. It unpacks into eigenvalues, eigenvectors, trace, re, Khn, as the original's list
+    does, and is indexed like it.
 
     Attributes:
         eigenvalues: [k] float64, or None.
@@ -60,6 +64,36 @@ class SpectrumResult:
     def __iter__(self) -> Iterator[Any]:
         """The five that the original returns."""
         return iter((self.eigenvalues, self.eigenvectors, self.trace, self.re, self.Khn))
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: Any) -> Any:
+        """One of the five, or a slice of them."""
+        return tuple(self)[index]
+
+    def __repr__(self) -> str:
+        """The numbers as a short table, for a notebook; arrays are in the attributes."""
+        rows = [
+            f"SpectrumResult of {self.analysis.operator}: {self.products} products in {self.seconds:.1f} s"
+        ]
+        if (pairs := self.analysis.eigenpairs) is not None:
+            found = zip(pairs.values.tolist()[:SHOWN], pairs.residuals.tolist(), strict=False)
+            rows += [
+                f"  eigenvalue {i}  {value:.6g} ± {r:.1g}" for i, (value, r) in enumerate(found, start=1)
+            ]
+            if len(pairs.values) > SHOWN:
+                rows.append(f"  ... {len(pairs.values) - SHOWN} more in .eigenvalues")
+        if (estimate := self.analysis.trace) is not None:
+            rows.append(f"  trace         {estimate.value:.6g} ± {estimate.standard_error:.1g}")
+        if (criteria := self.analysis.criteria) is not None:
+            rows += [
+                f"  r_e           {criteria.r_e.value:.4g}",
+                f"  K_hn          {criteria.k_hn.value:.4g}",
+            ]
+        if self.nodes is not None:
+            rows.append(f"  density       {self.nodes.shape[0]} runs of {self.nodes.shape[1]} Lanczos steps")
+        return "\n".join([*rows, f"  seed          {self.seed}", *files_line(self.paths)])
 
     @property
     def residuals(self) -> Tensor | None:
