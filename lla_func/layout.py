@@ -131,10 +131,12 @@ class Layout:
             raise ValueError(
                 f"theta has {theta.shape[-1]} elements on its last axis, the layout has P={self.numel}"
             )
-        lead = theta.shape[:-1]
+        # One split, whose derivative is one concatenation. Each slice would have a derivative of its own, a vector of
+        # length P that is zero nearly everywhere.
+        lead, pieces = theta.shape[:-1], theta.split(self.sizes, -1)
         return {
-            name: theta[..., piece].view((*lead, *shape))
-            for name, piece, shape in zip(self.names, self.slices, self.shapes, strict=True)
+            name: piece.view((*lead, *shape))
+            for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
         }
 
     def filters(self, vectors: Tensor) -> Iterator[Tensor]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cases import objective
+from torch.utils._pytree import tree_leaves
 
+from lla_func.dispatch import DispatchMode
+from lla_func.engines.split import split
 from lla_func.layout import Layout
 
 
@@ -103,3 +107,32 @@ def test_theta_of_another_length_is_refused(tensors):
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(ValueError, match="no parameter to move"):
         Layout.of({})
+
+
+class Written(DispatchMode):
+    """The sizes of all tensors that come into being."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        self.sizes += [x.numel() for x in tree_leaves(result) if isinstance(x, torch.Tensor)]
+        return result
+
+
+def test_a_derivative_writes_one_vector_for_all_parameters_together():
+    layout = Layout.of({f"w{i}": torch.zeros(3, 4) for i in range(20)})
+    theta = torch.ones(layout.numel, requires_grad=True)
+    loss = sum(tensor.sin().sum() for tensor in layout.unravel(theta).values())
+    with Written() as written:
+        torch.autograd.grad(loss, theta)
+    assert sum(size >= layout.numel for size in written.sizes) == 1
+
+
+def test_parameters_taken_from_theta_are_still_hoisted_from_a_part_of_it():
+    made = objective("cnn")
+    parts = split(made.loss, made.theta, made.batches[0])
+    assert len(parts.affine) == 4
+    assert 0 < parts.span.start < parts.span.stop == len(made.theta)

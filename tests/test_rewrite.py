@@ -34,6 +34,17 @@ PICTURES = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), 
 WEIGHT = torch.randn(4 * 3 * 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
+@pytest.mark.parametrize("sizes", [(3, 9, 0, 12), 7, 24])
+def test_pieces_of_a_split_become_slices(sizes):
+    def function(theta, x):
+        pieces = (theta[:24].view(2, 12) * x[0, 0, 0, 0]).unsqueeze(0).expand(24, 2, 12).split(sizes, 0)
+        return sum((k + 1) * piece.cumsum(0).sum() for k, piece in enumerate(pieces))
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.slice_splits)
+    assert not uses(graph.graph, aten.split_with_sizes.default)
+    assert not uses(graph.graph, aten.split.Tensor)
+
+
 @pytest.mark.parametrize("height", [1, 2, 9])
 @pytest.mark.parametrize(
     "pooling",

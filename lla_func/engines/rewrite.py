@@ -2,6 +2,7 @@
 
 Each rewrite takes a graph and changes it in place. They are exact up to rounding:
 
+- :func:`slice_splits`: the pieces of a split become slices, one tensor each, which all other rules know.
 - :func:`pool_by_maximum`: max pooling also computes indices that only its gradient needs, and takes ten times as long
   as the maximum over strided slices. Slices of an affine value are affine, so they can be hoisted besides.
 - :func:`rectify_after_pooling`: max(relu(x)) = relu(max(x)), on fewer elements.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -36,11 +38,27 @@ __all__ = [
     "pick_log_probability",
     "pool_by_maximum",
     "rectify_after_pooling",
+    "slice_splits",
 ]
 
 aten = torch.ops.aten
 
 FEW_CLASSES = 64
+
+
+def slice_splits(graph: fx.Graph) -> None:
+    """The pieces of a split become slices: operations with several results have no rule of their own."""
+    for target in (aten.split_with_sizes.default, aten.split.Tensor):
+        for whole in graph.find_nodes(op="call_function", target=target):
+            x, _, *rest = arguments(whole)
+            axis = (rest[0] if rest else whole.kwargs.get("dim", 0)) % len(shape_of(x) or (0,))
+            ends = list(accumulate(value.shape[axis] for value in whole.meta["values"]))
+            for piece in [*whole.users]:
+                end = ends[i := arguments(piece)[1]]
+                with graph.inserting_before(piece):
+                    part = graph.call_function(aten.slice.Tensor, (x, axis, ends[i - 1] if i else 0, end))
+                piece.replace_all_uses_with(part)
+                graph.erase_node(piece)
 
 
 def rectify_after_pooling(graph: fx.Graph) -> None:
@@ -207,6 +225,7 @@ def forget_strides(graph: fx.Graph) -> None:
 
 
 REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
+    slice_splits,
     rectify_after_pooling,
     pool_by_maximum,
     normalize_by_scale,
