@@ -18,6 +18,7 @@ from bridges.batches import available
 from bridges.processes import Team, joined, launched
 from bridges.rng import Stream, everything
 from lla_func import SpectrumResult, layerwise, viz_esd, viz_lla
+from lla_func.analysis import Criteria
 from lla_func.landscape import describe
 from lla_func.layerwise import table
 from lla_func.objective import samples
@@ -151,6 +152,7 @@ def _analysed(arguments: Namespace, name: str, model: nn.Module, metric: Any, **
 def _comparison(results: Mapping[str, SpectrumResult]) -> str:
     """The spectra side by side, one column each."""
     rows: dict[str, list[str]] = {}
+    notes = [result.criteria.note for result in results.values() if result.criteria is not None]
     for result in results.values():
         pairs, trace, criteria = result.analysis.eigenpairs, result.analysis.trace, result.analysis.criteria
         assert pairs is not None
@@ -165,9 +167,7 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
         cells |= {
             "trace": f"{trace.value:.5g} ({trace.standard_error:.0e})",
             "r_e": f"{criteria.r_e.value:.5g}",
-            f"K_h{criteria.n:g}": f"{criteria.k_hn.value:.5g}",
-            f"K_h{criteria.n:g}, weights outside": f"{criteria.k_hn_limit.value:.5g}",
-            "C_t": f"{criteria.c_t:.5g}",
+            f"K_h{criteria.n:g}": _with_spread(criteria),
             "spectrum": criteria.spectrum,
             "products": str(result.products),
             "seconds": f"{result.seconds:.1f}",
@@ -176,7 +176,14 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
             rows.setdefault(label, []).append(cell)
     heads = {"init": "random weights", "pretrained": "trained weights"}
     lines = [["", *(heads[stage] for stage in results)], *([label, *cells] for label, cells in rows.items())]
-    return "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
+    text = "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
+    return "\n".join([text, *dict.fromkeys(filter(None, notes))])
+
+
+def _with_spread(criteria: Criteria) -> str:
+    """K_hn, with its spread over the starts where there are enough of them."""
+    value, spread, _ = criteria.k_hn
+    return f"{value:.5g}" if criteria.note else f"{value:.5g} (spread {spread:.1g})"
 
 
 def train(arguments: Namespace) -> None:
@@ -253,6 +260,7 @@ def _draw(
         eval_hessian=arguments.hessian or arguments.calc_crit,
         calc_crit=arguments.calc_crit,
         n_kh=arguments.nkh,
+        n_v=arguments.n_v,
         seed=arguments.seed,
         freeze=arguments.freeze,
         batchnorm=arguments.batchnorm,

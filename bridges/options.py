@@ -184,6 +184,7 @@ def hessian(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("Hessian")
     group.add_argument("-he", "--hessian", action="store_true", help="also compute the spectral density")
     group.add_argument("-hc", "--calc_crit", action="store_true", help="also compute the Hessian criteria")
+    group.add_argument("--n_v", type=_whole(1), default=1, metavar="N", help="runs of the density")
     group.add_argument("--nkh", type=_positive, default=0.5, metavar="X", help="power in the criterion K_hn")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from lla_func.criteria import Criterion, c_t, k_hn, r_e, spectrum_class
+import torch
+
+from lla_func.criteria import Criterion, k_hn, r_e, spectrum_class
 from lla_func.density import Curve, smooth
 from lla_func.eigen import Eigenpairs, eigenpairs
 from lla_func.errors import positive_int
@@ -22,19 +24,18 @@ class Criteria(NamedTuple):
 
     Attributes:
         r_e: |smallest node / largest node| (:func:`lla_func.criteria.r_e`).
-        k_hn: LLA's criterion, the weights inside the power (:func:`lla_func.criteria.k_hn`).
-        k_hn_limit: its variant with the weights outside the power, to which more Lanczos steps converge.
-        c_t: the most negative over the largest positive node.
+        k_hn: LLA's K_hn (:func:`lla_func.criteria.k_hn`), of the nodes whose sign is known: residuals and rounding
+            are smaller.
         spectrum: the class of the spectrum (:func:`lla_func.criteria.spectrum_class`).
-        n: the power in both.
+        n: the power in K_hn.
+        note: how far K_hn is to be trusted where fewer than three starts don't say; else None.
     """
 
     r_e: Criterion
     k_hn: Criterion
-    k_hn_limit: Criterion
-    c_t: float
     spectrum: str
     n: float
+    note: str | None
 
 
 class Analysis(NamedTuple):
@@ -141,14 +142,22 @@ def analyse(
 
 def criteria_of(rules: Quadrature, n: float) -> Criteria:
     """All criteria of the nodes and weights of a quadrature."""
+    rounding = torch.finfo(rules.first.residual.dtype).eps * rules.nodes.abs().amax(1, keepdim=True)
     return Criteria(
         r_e(rules.nodes),
-        k_hn(rules.nodes, rules.weights, n=n),
-        k_hn(rules.nodes, rules.weights, n=n, weight="outside"),
-        c_t(rules.nodes),
+        k_hn(rules.nodes, rules.weights, n=n, resolution=rules.residuals.maximum(rounding)),
         spectrum_class(rules.nodes),
         n,
+        _note(len(rules.nodes)),
     )
+
+
+def _note(starts: int) -> str | None:
+    """What to know of K_hn from so few starts that they don't show its spread."""
+    if starts >= 3:
+        return None
+    drawn = "one start is one draw" if starts == 1 else "two starts are two draws"
+    return f"{drawn}: K_hn varies by 5 to 20 % from start to start; n_v=3 or more gives its spread"
 
 
 def vectors_held(operator: Operator, steps: int, *, gigabytes: float = 1.0) -> int:
@@ -161,4 +170,5 @@ def _without_first(rules: Quadrature) -> Quadrature | None:
     """The quadrature without its first probe, if any is left."""
     if len(rules.nodes) == 1 or rules.starts is None:
         return None
-    return rules._replace(nodes=rules.nodes[1:], weights=rules.weights[1:], starts=rules.starts[1:])
+    parts = ("nodes", "weights", "residuals", "starts")
+    return rules._replace(**{part: getattr(rules, part)[1:] for part in parts})

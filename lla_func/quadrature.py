@@ -32,6 +32,8 @@ class Quadrature(NamedTuple):
             None unless it was asked for.
         orthogonality_loss: the worst over all runs.
         products: matrix-vector products spent, all runs together.
+        residuals: the residual norm of each node's Ritz vector [B, M] float64 on the CPU: an eigenvalue lies within
+            it of the node (Parlett 1998, section 13.2). Zero for nodes of weight zero that fill up a run.
     """
 
     nodes: Tensor
@@ -40,6 +42,7 @@ class Quadrature(NamedTuple):
     first: Tridiagonal
     orthogonality_loss: float
     products: int
+    residuals: Tensor
 
     def forms(self) -> Tensor:
         """v.Av of each probe, [B]; the first moment of its rule. A sample of the trace that is already paid for."""
@@ -105,7 +108,7 @@ def quadrature(
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
     rows = rows_per_block(operator, held, block=block)
     generator = generator_from(seed)
-    nodes, weights = torch.zeros(2, count, steps, dtype=torch.float64)
+    nodes, weights, residuals = torch.zeros(3, count, steps, dtype=torch.float64)
     starts: list[Tensor] = []
     first: Tridiagonal | None = None
     loss, spent = 0.0, 0
@@ -129,7 +132,8 @@ def quadrature(
             seed=generator,
         )
         for row in range(len(drawn)):
-            nodes[begin + row], weights[begin + row] = _gauss_rule(run(found, row), steps)
+            rule = _gauss_rule(run(found, row), steps)
+            nodes[begin + row], weights[begin + row], residuals[begin + row] = rule
         if first is None:
             first = run(found, 0)
             if first.basis is not None and len(drawn) > 1:  # a copy lets go of the other runs' memory
@@ -138,11 +142,20 @@ def quadrature(
             starts.append(drawn)
         loss, spent = max(loss, found.orthogonality_loss), spent + found.products
     assert first is not None
-    return Quadrature(nodes, weights, torch.cat(starts) if keep_starts else None, first, loss, spent)
+    kept = torch.cat(starts) if keep_starts else None
+    return Quadrature(nodes, weights, kept, first, loss, spent, residuals)
 
 
-def _gauss_rule(found: Tridiagonal, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights [steps] of one run (Golub and Welsch 1969): Ritz values, squared first components."""
+def _gauss_rule(found: Tridiagonal, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Nodes, weights and residuals [steps] of one run.
+
+    Ritz values, squared first components (Golub and Welsch 1969), and last components times |r|.
+    """
     values, vectors = torch.linalg.eigh(tridiagonal_matrix(found))
     padding = values.new_zeros(steps - len(values))
-    return torch.cat([values, padding + values[-1]]), torch.cat([vectors[0].square(), padding])
+    length = inner(found.residual, found.residual).sqrt().cpu()
+    return (
+        torch.cat([values, padding + values[-1]]),
+        torch.cat([vectors[0].square(), padding]),
+        torch.cat([length * vectors[-1].abs(), padding]),
+    )

@@ -19,8 +19,10 @@ def test_esd_compares_random_with_trained_weights(capsys):
     assert run("esd", "--loader", "mlp", "--batch_size", "40", *QUICK[2:], "--name", "t", "--seed", "3") == 0
     output = capsys.readouterr().out
     table = {line[:24].strip(): line[24:].split() for line in output.splitlines()}
-    for label in ("eigenvalue 1", "eigenvalue 2", "trace", "r_e", "K_h0.5", "C_t", "products"):
+    for label in ("eigenvalue 1", "eigenvalue 2", "trace", "r_e", "K_h0.5", "products"):
         assert table[label], label
+    assert output.count("one start is one draw: K_hn varies") == 1
+    assert "C_t" not in output
     summaries = [
         json.loads(Path(f"analysis_results/esd_esd_{stage}_t.json").read_text())["results"]
         for stage in ("init", "pretrained")
@@ -30,6 +32,13 @@ def test_esd_compares_random_with_trained_weights(capsys):
     assert first != second
     for stage in ("init", "pretrained"):
         assert Path(f"viz_results/esd_{stage}_t_esd.png").stat().st_size > 0
+
+
+def test_more_runs_print_the_spread_of_k_hn_instead_of_a_note(capsys):
+    assert run("esd", *QUICK, "--weights", "None", "--n_v", "3") == 0
+    output = capsys.readouterr().out
+    assert "(spread " in output
+    assert "one draw" not in output
 
 
 def test_random_weights_alone_make_one_column(capsys):
@@ -49,7 +58,19 @@ def test_the_original_command_runs_with_its_flags():
 
 
 def test_eval_draws_all_modes_with_hessian_axes_density_and_criteria(capsys):
-    options = ["--all_modes", "--axes", "hessian", "--hessian", "-hc", "--steps", "2", "--name", "all"]
+    options = [
+        "--all_modes",
+        "--axes",
+        "hessian",
+        "--hessian",
+        "-hc",
+        "--n_v",
+        "2",
+        "--steps",
+        "2",
+        "--name",
+        "all",
+    ]
     assert run("eval", "--loader", "template", *options) == 0
     written = {
         line.split("/")[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("wrote ")

@@ -10,6 +10,7 @@ import torch
 from spectra import F64, diagonal_operator, tensor
 
 from lla_func import criteria, spectrum
+from lla_func.analysis import criteria_of
 from lla_func.operators import Operator
 
 INF = math.inf
@@ -39,35 +40,55 @@ def test_a_diagonal_quadratic_gives_every_criterion_exactly() -> None:
     rules = spectrum.quadrature(diagonal_operator(values), 5, 3)
     assert criteria.r_e(rules.nodes).value == pytest.approx(0.25)
     roots = (math.sqrt(2) + math.sqrt(0.5)) / (1 + math.sqrt(3) + math.sqrt(8))
-    inside = criteria.k_hn(rules.nodes, rules.weights)
-    outside = criteria.k_hn(rules.nodes, rules.weights, weight="outside")
-    assert inside.value == pytest.approx(roots)
-    assert outside.value == pytest.approx(roots)  # equal weights: no difference
-    assert inside.spread == pytest.approx(0.0, abs=1e-9)
+    found = criteria.k_hn(rules.nodes, rules.weights)
+    assert found.value == pytest.approx(roots)
+    assert found.spread == pytest.approx(0.0, abs=1e-9)
     assert criteria.c_t(rules.nodes) == pytest.approx(-0.25)
-    # multiplicities enter with their weights: inside the power as 2^n, outside as 2
+    # multiplicities enter with their weights, inside the power as 2^n
     rules = spectrum.quadrature(diagonal_operator(tensor(-1, -1, 4)), 3, 1)
     assert criteria.k_hn(rules.nodes, rules.weights, n=0.5).value == pytest.approx(math.sqrt(2) / 2)
-    assert criteria.k_hn(rules.nodes, rules.weights, n=0.5, weight="outside").value == pytest.approx(2 / 2)
 
 
-def test_the_weight_outside_has_a_limit_and_the_weight_inside_has_none() -> None:
-    values = torch.cat([torch.linspace(-1, 0, 400, dtype=F64), torch.linspace(0, 3, 400, dtype=F64)])
-    limit = float(values[values < 0].abs().sqrt().sum() / values[values > 0].sqrt().sum())
-    shares = {}
-    for steps in (10, 40, 160):
-        rules = spectrum.quadrature(diagonal_operator(values), steps, 8)
-        shares[steps] = [
-            criteria.k_hn(rules.nodes, rules.weights, weight=weight).value for weight in ("outside", "inside")
-        ]
-    assert shares[160][0] == pytest.approx(limit, rel=0.02)
-    assert abs(shares[160][0] - shares[40][0]) < 0.01
+def test_splitting_a_node_raises_its_contribution() -> None:
     splits = torch.tensor([[-1.0, 4.0]]), torch.tensor([[0.5, 0.5]])
     halves = torch.tensor([[-1.0, -1.0, 4.0]]), torch.tensor([[0.25, 0.25, 0.5]])
     ratio = criteria.k_hn(*halves).value / criteria.k_hn(*splits).value
     assert ratio == pytest.approx(math.sqrt(2))
-    outside = [criteria.k_hn(*table, weight="outside").value for table in (splits, halves)]
-    assert outside[0] == pytest.approx(outside[1])
+
+
+def test_a_node_within_its_resolution_of_zero_counts_for_neither_sign() -> None:
+    nodes, weights = tensor(-2, -0.1, 0.2, 8), tensor(0.1, 0.4, 0.4, 0.1)
+    sides = math.sqrt(2) / math.sqrt(8)
+    for resolution in (0.3, tensor(0, 0.1, 0.2, 0)):
+        assert criteria.k_hn(nodes, weights, resolution=resolution).value == pytest.approx(sides)
+    one_side = criteria.k_hn(nodes, weights, resolution=tensor(0, 0.11, 0.19, 7)).value
+    assert one_side == pytest.approx(math.sqrt(0.2) / (math.sqrt(0.08) + math.sqrt(0.8)))
+
+
+def test_an_analysis_leaves_out_nodes_whose_sign_is_unknown() -> None:
+    values = torch.cat([torch.linspace(-0.02, 0.02, 400, dtype=F64), tensor(-2, 5, 10)])
+    rules = spectrum.quadrature(diagonal_operator(values), 12, 3)
+    known = rules.nodes.abs() > rules.residuals
+    assert 0 < int((~known).sum()) < known.numel()
+    found = criteria_of(rules, 0.5).k_hn
+    for row, value in enumerate(found.runs.tolist()):
+        kept = (t[row][known[row]] for t in (rules.nodes, rules.weights))
+        assert value == pytest.approx(criteria.k_hn(*kept).value, rel=1e-12)
+    # rounding of the products' dtype: bfloat16 can't tell 0.1 % from zero
+    half = rules.first._replace(residual=rules.first.residual.bfloat16())
+    coarse = rules._replace(
+        first=half, residuals=torch.zeros(1, 3, dtype=F64), weights=tensor(0.4, 0.5, 0.1)[None]
+    )
+    assert criteria_of(coarse._replace(nodes=tensor(-1e-3, 0.5, 1)[None]), 0.5).k_hn.value == 0.0
+
+
+def test_one_start_is_one_draw_and_three_have_a_spread() -> None:
+    operator = diagonal_operator(torch.linspace(-1, 4, 60, dtype=F64))
+    for starts in (1, 2, 3, 5):
+        found = criteria_of(spectrum.quadrature(operator, 12, starts), 0.5)
+        assert (found.note is None) == (starts >= 3)
+        assert math.isnan(found.k_hn.spread) == (starts == 1)
+    assert "one start is one draw" in str(criteria_of(spectrum.quadrature(operator, 12, 1), 0.5).note)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e8, 1e30])
@@ -104,8 +125,7 @@ def test_one_sided_spectra_have_defined_criteria(name: str) -> None:
     nodes, ratio, summed, depth, kind = SIDES[name]
     weights = tensor(1 / 3, 1 / 3, 1 / 3)
     assert criteria.r_e(nodes).value == pytest.approx(ratio)
-    for weight in ("inside", "outside"):
-        assert criteria.k_hn(nodes, weights, weight=weight).value == pytest.approx(summed)
+    assert criteria.k_hn(nodes, weights).value == pytest.approx(summed)
     assert criteria.c_t(nodes) == pytest.approx(depth)
     assert criteria.spectrum_class(nodes) == kind
 
@@ -163,9 +183,13 @@ BAD = {
         lambda: criteria.k_hn(tensor(1), tensor(1), n=-0.5),
         "n=-0.5 is not allowed.*greater than 0",
     ),
-    "a misspelt place": (
-        lambda: criteria.k_hn(tensor(1), tensor(1), weight="insid"),
-        "did you mean 'inside'",
+    "a resolution of another shape": (
+        lambda: criteria.k_hn(tensor(1, 2), tensor(1, 2), resolution=tensor(1)[None].expand(2, 1)),
+        r"resolution has shape \[2, 1\]; pass half-widths of at least 0",
+    ),
+    "a negative resolution": (
+        lambda: criteria.k_hn(tensor(1, 2), tensor(1, 2), resolution=-1e-3),
+        "half-widths of at least 0",
     ),
     "a negative zero": (lambda: criteria.c_t(tensor(1), zero=-1e-3), "zero=-0.001 is not allowed"),
     "everything zero": (lambda: criteria.r_e(tensor(1), zero=1.0), "zero=1.0 is not allowed"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from spectra import F64, SPECTRA, diagonal_operator, prescribed, tensor
 
-from lla_func import spectrum
+from lla_func import krylov, spectrum
 from lla_func.operators import from_matrix
 
 
@@ -39,6 +39,20 @@ def test_every_node_and_weight_of_a_diagonal_operator_is_exact() -> None:
     repeated = spectrum.quadrature(diagonal_operator(tensor(1, 1, 1, 4)), 4, 1)
     torch.testing.assert_close(repeated.nodes, tensor(1, 4, 4, 4)[None])
     torch.testing.assert_close(repeated.weights, tensor(0.75, 0.25, 0, 0)[None])
+
+
+def test_an_eigenvalue_lies_within_the_residual_of_every_node() -> None:
+    values = SPECTRA["outliers"]
+    found = spectrum.quadrature(prescribed(values), 9, 4)
+    off = (found.nodes[..., None] - values).abs().amin(-1)
+    assert bool((off <= found.residuals * (1 + 1e-9)).all())
+    basis = spectrum.quadrature(prescribed(values), 9, 1, keep_basis=True)
+    _, vectors = torch.linalg.eigh(krylov.tridiagonal_matrix(basis.first))
+    ritz = vectors.mT @ basis.first.basis
+    images = prescribed(values).matvec(ritz)
+    torch.testing.assert_close((images - basis.nodes[0][:, None] * ritz).norm(dim=1), basis.residuals[0])
+    exact = spectrum.quadrature(diagonal_operator(tensor(1, 1, 1, 4)), 4, 1)
+    torch.testing.assert_close(exact.residuals, torch.zeros(1, 4, dtype=F64))
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-6, 1.0, 1e6, 1e8])

@@ -108,7 +108,7 @@ def test_errors_products_and_times_are_attributes(run):
     assert result.nodes.shape == result.weights.shape == (3, 12)
     assert result.products == sum(result.analysis.products.values())
     assert result.criteria.k_hn.spread > 0
-    assert result.criteria.k_hn_limit.value != result.Khn
+    assert result.criteria.note is None
     assert result.seconds > 0
 
 
@@ -197,6 +197,27 @@ def test_files_hold_numbers_settings_and_a_line_for_each_result(run):
     lines = again.paths["hessian_criteria"].read_text().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"re: {result.re}, Kh0.5: {result.Khn}")
+    assert lines[0].endswith(f"({result.criteria.note})")
+    assert record["results"]["note"] == result.criteria.note
+
+
+def test_more_starts_save_the_spread_of_k_hn_instead_of_a_note(run):
+    result = run(calc_crit=True, to_save=True, esd_n_iter=10, n_v=3)
+    summary = json.loads(result.paths["summary"].read_text())["results"]
+    assert summary["note"] is None
+    assert summary["Khn_spread"] == result.criteria.k_hn.spread > 0
+    assert "Ct" not in summary
+    assert (
+        result.paths["hessian_criteria"].read_text().endswith(f"(spread of Kh0.5: {summary['Khn_spread']})\n")
+    )
+
+
+def test_viz_lla_takes_several_starts(case):
+    result = viz_lla(
+        case.model, case.metric, eval_hessian=True, calc_crit=True, n_v=3, steps=2, to_save=False, seed=0
+    )
+    assert result.hessian.quadrature.nodes.shape[0] == 3
+    assert result.hessian.criteria.k_hn.spread > 0
 
 
 def test_the_model_is_left_as_it_was(run, case):
@@ -374,6 +395,8 @@ def test_options_of_the_wrong_type_are_named(run, options, words):
         ({"quadratic": True}, "quadratic=True needs planes along the eigenvectors"),
         ({"quadratic": True, "axes": "hessian", "normalization": "filter"}, "quadratic=True needs planes"),
         ({"eval_hessian": True, "n_kh": -1}, "n_kh=-1 is not allowed"),
+        ({"eval_hessian": True, "n_v": 0}, "n_v=0 is too small"),
+        ({"n_v": 3}, "n_v=3 needs eval_hessian=True"),
     ],
 )
 def test_bad_hessian_options_of_viz_lla_are_named(case, options, words):

@@ -111,6 +111,7 @@ def viz_lla(
     n_kh: float = 0.5,
     *,
     seed: int | None = None,
+    n_v: int = 1,
     freeze: int | str | Iterable[str] | None = None,
     ignore: str | None = None,
     distribution: str = "normal",
@@ -175,6 +176,8 @@ def viz_lla(
         calc_crit: also compute the Hessian criteria (needs ``eval_hessian``).
         n_kh: the power in the criterion K_hn.
         seed: seed of the random directions; by default a fresh one, which the result names.
+        n_v: the number of runs of the spectral density, each from its own random vector (needs ``eval_hessian``); with
+            3 and more K_hn comes with its spread.
         freeze: parameters that do not move: an integer rule or name patterns (:func:`lla_func.directions.freeze`).
         ignore: ``"bias_norm"`` keeps biases and normalisation layers where they are.
         distribution: of random directions, ``"normal"`` or ``"uniform"``.
@@ -236,6 +239,10 @@ def viz_lla(
         raise ValueError(
             "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
         )
+    if positive_int("n_v", n_v) > 1 and not eval_hessian:
+        raise ValueError(
+            f"n_v={n_v} needs eval_hessian=True: it is the number of runs of the spectral density"
+        )
     one_of("engine", engine, ("auto", *ENGINES))
     check_sampling(sampling, tol)
     if store is not None and seed is None:
@@ -260,6 +267,7 @@ def viz_lla(
         analysis = analyse(
             shared(products.hessian, objective, group=group),
             density_steps=ESD_STEPS if eval_hessian else 0,
+            probes=n_v,
             top_n=min(2, len(objective.theta)) if _is(axes, "hessian") else 0,
             which="both" if hessian_pair == "extremes" else "magnitude",
             criteria=calc_crit,
