@@ -269,7 +269,7 @@ def _check_same(folder: Path, known: Mapping[str, Any], job: Mapping[str, Any]) 
         ]
     bound = tolerance(torch.float32)  # the loss at the center may differ by rounding, from machine to machine
     there, here = float(before["loss"]), float(now["loss"])
-    same = math.isclose(there, here, rel_tol=bound, abs_tol=1e-12) or (math.isnan(there) and math.isnan(here))
+    same = math.isclose(there, here, rel_tol=bound) or (math.isnan(there) and math.isnan(here))
     if not same and not differ:
         differ.append(f"the loss at the center ({before['loss']!r} there, {now['loss']!r} now)")
     if differ:

@@ -123,6 +123,18 @@ def test_another_job_is_refused_by_what_differs(tmp_path):
             evaluate(other, surface, coords, store=tmp_path, **options)
 
 
+def test_another_job_is_refused_however_small_its_losses(tmp_path):
+    objective = cases.objective("mlp")
+
+    def times(factor):
+        return objective._replace(loss=lambda theta, batch: factor * objective.loss(theta, batch))
+
+    plane = plane_of(objective)
+    evaluate(times(1e-15), plane, COORDS, engine="loop", store=tmp_path)
+    with pytest.raises(ValueError, match="the loss at the center"):
+        evaluate(times(2e-15), plane, COORDS, engine="loop", store=tmp_path)
+
+
 def test_a_job_whose_loss_is_not_a_number_at_the_center_goes_on(tmp_path):
     objective = from_loss(lambda theta, batch: theta.log().sum(), torch.full((1,), -1.0, dtype=torch.float64))
     line = chart.line(objective.theta, torch.ones(1, dtype=torch.float64))

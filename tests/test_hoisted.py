@@ -14,7 +14,7 @@ from torch.nn import functional
 from bridges.metrics import Loss
 from lla_func import chart
 from lla_func.engines import compiled, hoisted, loop, workers
-from lla_func.engines.check import DisagreementError, compare
+from lla_func.engines.check import DisagreementError, agree, compare
 from lla_func.engines.combine import Combination, combine_block, stacked
 from lla_func.engines.trace import TraceError, trace
 from lla_func.grid import EngineFallbackWarning, evaluate
@@ -229,6 +229,24 @@ def test_the_check_accepts_rounding_and_equal_holes_only():
     compare(objective, line, rows[:1], losses[:1])
     with pytest.raises(DisagreementError):
         compare(objective, line, rows, losses * (1 + 1e-3))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-9, 1.0, 1e30])
+def test_the_check_is_as_strict_with_losses_of_any_size(size):
+    expected = size * torch.tensor([3.0, 2.0, torch.inf, torch.nan], dtype=torch.float64)
+    assert agree(expected * (1 + 1e-6), expected, torch.float32)["difference"] == pytest.approx(
+        1e-6, rel=1e-3
+    )
+    with pytest.raises(DisagreementError):
+        agree(expected * (1 + 1e-3), expected, torch.float32)
+    agree(0 * expected, 0 * expected, torch.float32)
+
+
+def test_the_check_leaves_a_small_loss_the_rounding_of_a_large_one():
+    expected = torch.tensor([10.0, 1e-7], dtype=torch.float64)
+    agree(expected + torch.tensor([0.0, 1e-7]), expected, torch.float32)
+    with pytest.raises(DisagreementError):
+        agree(expected + torch.tensor([0.0, 1e-3]), expected, torch.float32)
 
 
 def test_losses_that_are_not_finite_stay_so():

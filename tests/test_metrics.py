@@ -138,6 +138,23 @@ def test_a_model_that_mixes_samples_is_found_out():
     assert Loss(nn.CrossEntropyLoss(), X, CLASSES).objective(ReadingItsWeights()).separable
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1.0, 1e6])
+def test_mixing_is_found_out_whatever_the_size_of_the_loss(size):
+    class Centering(nn.Linear):
+        def forward(self, x):
+            return size * super().forward(x - x.mean(0))
+
+    def separable(model):
+        return Loss(nn.MSELoss(), X.double(), size * SOFT.double()).objective(model.double()).separable
+
+    class Scaling(nn.Linear):
+        def forward(self, x):
+            return size * super().forward(x)
+
+    assert not separable(Centering(4, 3))
+    assert separable(Scaling(4, 3))
+
+
 def test_inputs_may_be_positional_or_keyword_arguments():
     case = build("two_inputs")
     a, b = case.inputs
