@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-__all__ = ["Pose", "attention_for", "evaluating", "has_dropout", "plain", "posed"]
+__all__ = ["Pose", "attention_for", "differentiated", "evaluating", "has_dropout", "posed"]
 
 REGISTRIES = ("_parameters", "_buffers", "_modules")
 
@@ -80,9 +80,9 @@ def posed(pose: Pose) -> Iterator[None]:
                     del present[name]
 
 
-def plain(parameters: Iterable[Tensor]) -> bool:
-    """Whether parameters are just numbers: nobody differentiates, batches or traces what is computed from them."""
-    return _get_current_dispatch_mode() is None and not any(
+def differentiated(parameters: Iterable[Tensor]) -> bool:
+    """Whether derivatives of what is computed from parameters are taken, or a transform of torch.func is at work."""
+    return any(
         tensor.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         for tensor in parameters
     )
@@ -92,12 +92,13 @@ def plain(parameters: Iterable[Tensor]) -> bool:
 def attention_for(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Attention by kernels that can do what is asked of a function of the parameters.
 
-    For plain parameters nothing changes. Otherwise the fused path of ``nn.TransformerEncoderLayer`` is off, since it
-    has neither derivatives nor a batching rule, and attention is made of matrix products (the ``MATH`` backend), since
-    the fused kernels have one derivative only. For plain ones that would cost: 3 times the attention, 1.3 to 1.5 times
-    an encoder layer on the CPU, and memory quadratic in the length of the sequence.
+    For plain parameters, which nobody differentiates, batches or traces, nothing changes. Otherwise the fused path of
+    ``nn.TransformerEncoderLayer`` is off, since it has neither derivatives nor a batching rule, and attention is made
+    of matrix products (the ``MATH`` backend), since the fused kernels have one derivative only. For plain ones that
+    would cost: 3 times the attention, 1.3 to 1.5 times an encoder layer on the CPU, and memory quadratic in the length
+    of the sequence.
     """
-    if plain(parameters):
+    if _get_current_dispatch_mode() is None and not differentiated(parameters):
         yield
         return
     fused = torch.backends.mha.get_fastpath_enabled()

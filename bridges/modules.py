@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
-from bridges.modes import Pose, attention_for, plain, posed
+from bridges.modes import Pose, attention_for, differentiated, posed
 from bridges.rng import Stream, torch_only
 from bridges.wrapper import ModelWrapper
 from lla_func.layout import Layout
@@ -217,11 +218,12 @@ def scalar(value: Any, theta: Tensor | Mapping[str, Tensor]) -> Tensor:
         if value.is_complex():
             raise ValueError(f"the loss has dtype {value.dtype}, a real number is needed")
         return value
-    if not isinstance(value, (int, float)):
+    if not isinstance(value, Real):
         raise TypeError(f"the loss is of type {type(value).__name__}; a scalar tensor is needed")
     parameters = list(theta.values()) if isinstance(theta, Mapping) else [theta]
-    if not plain(parameters):
+    # A pass that is only counted or watched is as good as any; one that is recorded fails where numbers are read out.
+    if differentiated(parameters):
         raise TypeError(
-            f"the loss is the number {value:g}, which has no derivative; return the tensor, without .item()"
+            f"the loss is the number {float(value):g}, which has no derivative; return the tensor, without .item()"
         )
-    return torch.tensor(value, dtype=torch.float64, device=parameters[0].device)
+    return torch.tensor(float(value), dtype=torch.float64, device=parameters[0].device)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import loader_of_the_original
+import numpy as np
 import pytest
 import torch
 from cases import build, every_case
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 from bridges.criteria import reduction_of
 from bridges.metrics import Loss, Metric, ModelWrapper, wrap_model
+from lla_func.facades.landscape import viz_lla
 from lla_func.objective import risk, samples, tiles
 
 
@@ -248,6 +251,56 @@ def test_a_metric_that_returns_a_number_has_a_landscape_but_no_derivatives():
         pytest.raises(TypeError, match=r"has no derivative; return the tensor, without .item"),
     ):
         grad(objective.loss)(objective.theta, ())
+
+
+class Accuracy(Metric):
+    """The share of samples that are told right."""
+
+    def __call__(self, model):
+        return float((model(X).argmax(1) == CLASSES).float().mean())
+
+
+class CartPole(Metric):
+    """How many of 30 steps a policy keeps the pole of Barto, Sutton and Anderson (1983) upright."""
+
+    def __call__(self, model):
+        position, velocity, angle, turning = 0.02, -0.01, 0.03, 0.02
+        for steps in range(30):
+            state = torch.tensor([position, velocity, angle, turning])
+            force = 10.0 if int(model(state).argmax()) else -10.0
+            push = (force + 0.05 * turning**2 * math.sin(angle)) / 1.1
+            sway = 9.8 * math.sin(angle) - math.cos(angle) * push
+            bend = sway / (0.5 * (4 / 3 - 0.1 * math.cos(angle) ** 2 / 1.1))
+            speeding = push - 0.05 * bend * math.cos(angle) / 1.1
+            position, velocity = position + 0.02 * velocity, velocity + 0.02 * speeding
+            angle, turning = angle + 0.02 * turning, turning + 0.02 * bend
+            if abs(position) > 2.4 or abs(angle) > 0.21:
+                return steps
+        return 30
+
+
+@pytest.mark.parametrize("metric", [Accuracy(), CartPole()], ids=["accuracy", "return"])
+def test_a_metric_that_returns_a_number_takes_the_loop_quietly(metric):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    with unchanged(model):
+        result = viz_lla(model, metric, steps=6, num_plots=1, seed=0, to_save=False, to_viz=False)
+    (landscape,) = result.landscapes
+    assert landscape.diagnostics["engine"] == "loop"
+    assert len(set(landscape.losses.tolist())) > 1
+    assert landscape.center == metric(model)
+    looped = viz_lla(model, metric, steps=6, num_plots=1, seed=0, to_save=False, to_viz=False, engine="loop")
+    assert torch.equal(landscape.losses, looped.landscapes[0].losses)
+
+
+@pytest.mark.parametrize("kind", [int, float, bool, np.float32, np.float64])
+def test_a_number_of_any_kind_is_a_loss(kind):
+    class One(Metric):
+        def __call__(self, model):
+            return kind(model(X).sum().item() > -1e9)
+
+    assert risk(One().objective(nn.Linear(4, 3))) == 1
 
 
 def test_a_metric_with_its_own_loss_can_be_called_like_any_other():

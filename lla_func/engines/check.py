@@ -49,7 +49,7 @@ def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, flo
         dtype: that they were computed in.
     """
     bound = tolerance(dtype)
-    # Of a small loss beside larger ones, rounding may leave little; but it grows with the losses, and vanishes with them.
+    # Rounding may leave little of a small loss beside larger ones; it is as small as they are, though.
     atol = 100 * torch.finfo(dtype).eps * float(expected.abs().nan_to_num(0.0, 0.0).max())
     if not torch.allclose(actual, expected, rtol=bound, atol=atol, equal_nan=True):
         raise DisagreementError(
