@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from lla_func.differentiable import differentiable, explained
 from lla_func.memory import Meter
-from lla_func.objective import Batch, Objective, tiles, weigh
+from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.operators import Operator
 from lla_func.rehearsal import Build, Plan, Product
 
@@ -46,18 +46,18 @@ def assemble(
     name = f"{name} ({used})"
     rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if plan.batched else 1
 
-    def products() -> Iterator[tuple[int, Product]]:
+    def products() -> Iterator[tuple[float, Product]]:
         if kept is not None:
             yield from kept
         else:
-            for piece in pieces(objective, tile):
-                yield weigh(objective, piece), build(plan.streaming, piece)
+            for weight, piece in pieces(objective, tile):
+                yield weight, build(plan.streaming, piece)
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)
         with differentiable(), explained(name):
             vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
-            total, weights = torch.zeros_like(vectors), 0
+            total, weights = torch.zeros_like(vectors), 0.0
             for weight, product in products():
                 total.add_(_applied(product, vectors, rows), alpha=weight)
                 weights += weight
@@ -66,20 +66,20 @@ def assemble(
     return Operator(matvec, len(point), point.dtype, point.device, name)
 
 
-def pieces(objective: Objective, tile: int) -> Iterator[Batch]:
-    """The batches, cut into tiles where that is allowed."""
+def pieces(objective: Objective, tile: int) -> Iterator[tuple[float, Batch]]:
+    """The batches that count, with their weights, cut into tiles where that is allowed."""
     for batch in objective.batches:
-        yield from tiles(batch, tile) if objective.separable else (batch,)
+        yield from weighed(objective, tiles(batch, tile) if objective.separable else (batch,))
 
 
 def _keep(
     objective: Objective, build: Build, kernel: str, *, name: str, tile: int, memory: float
-) -> tuple[list[tuple[int, Product]] | None, int]:
+) -> tuple[list[tuple[float, Product]] | None, int]:
     """The products of all pieces, or None if they need more memory than there is; and what a large one needs."""
     stored = isinstance(objective.batches, (list, tuple))
     kept, used, largest = [], 0, 0
     with differentiable(), explained(name):
-        for piece in pieces(objective, tile):
+        for weight, piece in pieces(objective, tile):
             with Meter() as meter:
                 product = build(kernel, piece)
             leaves = [leaf for leaf in pytree.tree_leaves(piece) if isinstance(leaf, Tensor)]
@@ -89,7 +89,7 @@ def _keep(
             largest = max(largest, meter.kept(), 8 * data)
             if used > memory:
                 return None, largest
-            kept.append((weigh(objective, piece), product))
+            kept.append((weight, product))
     return kept, largest
 
 

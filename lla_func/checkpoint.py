@@ -27,7 +27,7 @@ from lla_func.chart import Chart
 from lla_func.engines.check import tolerance
 from lla_func.fingerprint import fingerprint
 from lla_func.landscape import Landscape
-from lla_func.objective import Objective, risk
+from lla_func.objective import Objective, risk, weigh
 from lla_func.plan import Plan
 
 __all__ = [
@@ -61,12 +61,15 @@ def identity(
     """
     batches = objective.batches
     streamed = not isinstance(batches, Sequence)
-    data = fingerprint(next(iter(batches)) if streamed else list(batches))
+    known = [next(iter(batches))] if streamed else list(batches)
+    data = fingerprint(known[0] if streamed else known)
+    weights = None if objective.weight is None else [weigh(objective, batch) for batch in known]
     return {
         "theta": fingerprint(objective.theta),
         "directions": fingerprint((chart.origin, chart.basis)),
         "points": fingerprint((coords, chart.coefficients(coords))),
         "data": f"{data}, first batch" if streamed else data,
+        "weights": weights,
         "loss": float(risk(objective)),
         "notes": dict(objective.notes),
         "settings": dict(settings),

@@ -1,6 +1,6 @@
 """Hessian work shared out: each process multiplies with its part of the data, and one sum joins the products.
 
-The risk is a weighted mean over samples, so its Hessian times a vector is the same weighted mean of products with parts
+The risk is a weighted mean over batches, so its Hessian times a vector is the same weighted mean of products with parts
 of the data. Everything else, Krylov spaces, probes, stopping rules, is a function of products and seeds, and runs alike
 in all processes: after each sum they all hold the same numbers, bit for bit.
 """
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func.objective import Batch, Objective, samples, tiles, weigh
+from lla_func.objective import Batch, Objective, beginning, samples, weighed
 from lla_func.operators import Operator
 
 __all__ = ["is_first", "part", "shared"]
@@ -46,15 +46,14 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
     if group is None or (size := dist.get_world_size(group)) == 1:
         return build(objective, **options)
     mine = part(objective, dist.get_rank(group), size)
-    weight = sum((weigh(objective, batch) for batch in mine.batches), 0)
+    weight = sum((weight for weight, _ in weighed(mine)), 0.0)
     idle = weight == 0
     if (
         idle
     ):  # fewer batches than processes: this one adds nothing, but needs to know the operator's dimension
-        batch = next(iter(objective.batches))
-        mine = objective._replace(batches=[next(tiles(batch, 1)) if objective.separable else batch])
+        mine = objective._replace(batches=[beginning(objective, 1)])
     local = build(mine, **options)
-    total = torch.tensor(float(weight), dtype=torch.float64, device=local.device)
+    total = torch.tensor(weight, dtype=torch.float64, device=local.device)
     dist.all_reduce(total, group=group)
     share = weight / float(total) if objective.reduction == "mean" else 1.0
 

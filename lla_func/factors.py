@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func.objective import Batch, Objective, tiles
+from lla_func.objective import Batch, Objective, tiles, weigh, weighed
 
-__all__ = ["check_factors", "outputs_and_criterion", "sample_losses"]
+__all__ = ["check_factors", "outputs_and_criterion", "sample_losses", "sample_weights"]
 
 
 def outputs_and_criterion(
@@ -51,10 +51,10 @@ def outputs_and_criterion(
 
 
 def check_factors(objective: Objective) -> None:
-    """Raises unless the criterion of the outputs is the loss, on the first batch."""
+    """Raises unless the criterion of the outputs is the loss, on the first batch that counts."""
     assert objective.outputs is not None
     assert objective.criterion is not None
-    batch = next(iter(objective.batches))
+    _, batch = next(weighed(objective))
     with torch.no_grad():
         whole = float(objective.loss(objective.theta, batch))
         parts = float(objective.criterion(objective.outputs(objective.theta, batch), batch))
@@ -77,3 +77,15 @@ def sample_losses(objective: Objective, batch: Batch, theta: Any) -> Tensor:
         return torch.func.vmap(single, in_dims=axes)(*leaves)
     except (RuntimeError, ValueError):  # control flow that depends on data, or no batching rule
         return torch.stack([objective.loss(theta, sample) for sample in tiles(batch, 1)])
+
+
+def sample_weights(objective: Objective, batch: Batch) -> tuple[Tensor, Batch]:
+    """The share of each sample in the loss of a batch, [n] (1 for a sum), and the batch of the n samples that count."""
+    single = list(tiles(batch, 1))
+    weights = torch.tensor([weigh(objective, sample) for sample in single])
+    weights = weights.to(objective.theta)
+    counting = weights > 0
+    if not counting.all():
+        batch = pytree.tree_map(lambda x: x[counting] if isinstance(x, Tensor) else x, batch)
+        weights = weights[counting]
+    return weights / weights.sum() if objective.reduction == "mean" else weights, batch

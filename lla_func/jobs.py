@@ -13,7 +13,7 @@ from lla_func.differentiable import differentiable, explained, load_forward_mode
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.kernels import KERNELS
 from lla_func.memory import free_memory
-from lla_func.objective import Objective, tiles
+from lla_func.objective import Objective, beginning
 from lla_func.operators import Operator
 from lla_func.rehearsal import Build, Plan, rehearse, settle
 from lla_func.symmetry import check_reproducible, check_symmetric
@@ -111,10 +111,9 @@ def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, 
 
 def _check_loss(objective: Objective, name: str) -> None:
     """Raises unless the loss is a scalar that depends on theta; errors in the loss itself come up here, unchanged."""
-    batch = next(iter(objective.batches))
     with differentiable():
         leaf = objective.theta.detach().requires_grad_()
-        value = objective.loss(leaf, next(tiles(batch, 16)) if objective.separable else batch)
+        value = objective.loss(leaf, beginning(objective, 16))
     if not isinstance(value, Tensor) or value.ndim:
         came = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ValueError(

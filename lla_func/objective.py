@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,17 +13,30 @@ from torch.utils import _pytree as pytree
 from lla_func.errors import one_of
 from lla_func.layout import Layout
 
-__all__ = ["Objective", "check", "from_loss", "loss_at", "risk", "samples", "tiles", "weigh"]
+__all__ = [
+    "Objective",
+    "beginning",
+    "check",
+    "combined",
+    "from_loss",
+    "loss_at",
+    "risk",
+    "samples",
+    "tiles",
+    "weigh",
+    "weighed",
+]
 
 Batch = Any
 Loss = Callable[[Tensor, Batch], Tensor]
+Weight = Callable[[Batch], "Tensor | float"]
 
 
 class Objective(NamedTuple):
     """A loss over data, as a function of a flat parameter vector.
 
     The quantity of interest is the risk: with ``reduction="mean"`` the mean of the batches' losses, each weighted by
-    its number of samples; with ``"sum"`` their sum.
+    what it is a mean over, the number of samples if nothing else is said; with ``"sum"`` their sum.
 
     Attributes:
         loss: maps theta [P] and one batch to the loss on this batch, a scalar. A pure function.
@@ -31,7 +45,7 @@ class Objective(NamedTuple):
         batches: pytrees of tensors whose first axis counts samples. May be iterated any number of times, always
             with the same batches in the same order.
         separable: whether the loss of a batch is the weighted mean (or the sum) of the losses of its parts, so that
-            it may be cut into tiles. False under batch statistics, class weights or anything unknown.
+            it may be cut into tiles. False under batch statistics or anything unknown.
         reduction: ``"mean"`` or ``"sum"``.
         adapt: for losses that depend on theta through the whole data (recalibrated BatchNorm): maps theta to the
             loss to use at theta. None for all others.
@@ -43,6 +57,9 @@ class Objective(NamedTuple):
         named: whether ``loss`` and ``outputs`` also take the named tensors that make up theta in its place (as they
             do if all they do with theta is ``layout.unravel(theta)``). Then derivatives with respect to some of the
             parameters cost less than with respect to all.
+        weight: maps a batch, or a part of one, to what its loss is a mean over, where that isn't the number of its
+            samples: the sum of the class weights of its targets, or the number of tokens that count. A batch of weight
+            zero is left out. None for samples.
     """
 
     loss: Loss
@@ -56,6 +73,7 @@ class Objective(NamedTuple):
     outputs: Callable[[Tensor, Batch], Any] | None = None
     criterion: Callable[[Any, Batch], Tensor] | None = None
     named: bool = False
+    weight: Weight | None = None
 
 
 def from_loss(
@@ -67,6 +85,7 @@ def from_loss(
     reduction: str = "mean",
     outputs: Callable[[Any, Batch], Any] | None = None,
     criterion: Callable[[Any, Batch], Tensor] | None = None,
+    weight: Weight | None = None,
 ) -> Objective:
     """The objective of a pure loss function.
 
@@ -78,6 +97,10 @@ def from_loss(
         reduction: how the losses of batches combine, ``"mean"`` (weighted by samples) or ``"sum"``.
         outputs, criterion: the two parts of the loss, for the Gauss-Newton matrix: outputs of parameters (of the same
             form) and a batch, and the loss of outputs and a batch.
+        weight: what the loss of a batch is a mean over, a function of the batch; the number of its samples by default.
+
+    Raises:
+        ValueError: there are no data, or one of the arguments does not fit them.
 
     Example:
         >>> bowl = from_loss(lambda theta, batch: theta.square().sum(), torch.tensor([3.0, 4.0]))
@@ -115,6 +138,7 @@ def from_loss(
         outputs=flat_outputs if outputs else None,
         criterion=criterion,
         named=not isinstance(parameters, Tensor),
+        weight=weight,
     )
     check(objective)
     return objective
@@ -142,9 +166,71 @@ def tiles(batch: Batch, size: int) -> Iterator[Batch]:
         yield pytree.tree_map(lambda x, s=start: x[s : s + size] if isinstance(x, Tensor) else x, batch)
 
 
-def weigh(objective: Objective, batch: Batch) -> int:
-    """The weight of a batch's loss in the risk: its samples for a mean, 1 for a sum."""
-    return samples(batch) if objective.reduction == "mean" else 1
+class Weighted(Protocol):
+    """What says how the losses of batches combine: an objective, or a metric."""
+
+    @property
+    def reduction(self) -> str:
+        """``"mean"`` or ``"sum"``."""
+
+    @property
+    def weight(self) -> Weight | None:
+        """What the loss of a batch is a mean over; None for its samples."""
+
+
+def weigh(objective: Weighted, batch: Batch) -> float:
+    """The weight of a batch's loss in the risk: for a mean what it is a mean over, 1 for a sum.
+
+    Raises:
+        ValueError: the objective gives a weight that is negative, infinite or NaN.
+    """
+    if objective.reduction == "sum":
+        return 1
+    if objective.weight is None:
+        return samples(batch)
+    weight = float(objective.weight(batch))
+    if not 0 <= weight < math.inf:
+        raise ValueError(
+            f"the weight of a batch is {weight:g}; weight(batch) must be finite and not negative"
+        )
+    return weight
+
+
+def weighed(objective: Objective, batches: Iterable[Batch] | None = None) -> Iterator[tuple[float, Batch]]:
+    """The batches that count, each with its weight; by default all of the objective's.
+
+    Those of weight zero are left out: a mean over nothing is NaN.
+    """
+    for batch in objective.batches if batches is None else batches:
+        if weight := weigh(objective, batch):
+            yield weight, batch
+
+
+def beginning(objective: Objective, size: int) -> Batch:
+    """The first ``size`` samples of the data that count, where batches may be cut; else the first batch that counts.
+
+    Raises:
+        ValueError: no batch has a weight.
+    """
+    for batch in objective.batches:
+        for _, part in weighed(objective, tiles(batch, size) if objective.separable else (batch,)):
+            return part
+    raise ValueError(NO_WEIGHT)
+
+
+NO_WEIGHT = "all batches have weight zero, so there is no mean loss; are all targets ignored?"
+
+
+def combined(objective: Weighted, losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The risk of the losses of all batches, each one number or [N] of them: float64 on the CPU.
+
+    Raises:
+        ValueError: there is no batch that counts.
+    """
+    if not losses:
+        raise ValueError(NO_WEIGHT)
+    total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(list(losses)).to("cpu", torch.float64)
+    return total / sum(weights) if objective.reduction == "mean" else total
 
 
 def loss_at(objective: Objective, theta: Tensor) -> Loss:
@@ -161,18 +247,16 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
     losses, weights = [], []
     with torch.no_grad():
         loss = loss_at(objective, theta)  # type: ignore[arg-type]
-        for batch in objective.batches:
+        for weight, batch in weighed(objective):
             losses.append(loss(theta, batch))  # type: ignore[arg-type]
-            weights.append(weigh(objective, batch))
-        values = torch.stack(losses).to("cpu", torch.float64)
-    total = values @ torch.tensor(weights, dtype=torch.float64)
-    return total / sum(weights) if objective.reduction == "mean" else total
+            weights.append(weight)
+        return combined(objective, losses, weights)
 
 
 def check(objective: Objective) -> None:
     """Raises a ValueError that names what is wrong with an objective: theta, its batches or their devices.
 
-    Iterates the batches once and evaluates nothing.
+    Iterates the batches once and evaluates no loss.
     """
     theta, layout = objective.theta, objective.layout
     one_of("reduction", objective.reduction, ("mean", "sum"))
@@ -188,6 +272,10 @@ def check(objective: Objective) -> None:
         count += 1
         if samples(batch) == 0:
             raise ValueError(f"batch {index} is empty; every batch needs at least one sample")
+        try:
+            weigh(objective, batch)
+        except ValueError as error:
+            raise ValueError(f"batch {index}: {error}") from error
         for path, leaf in pytree.tree_flatten_with_path(batch)[0]:
             if isinstance(leaf, Tensor) and leaf.device != theta.device:
                 raise ValueError(

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number
-from lla_func.factors import check_factors, outputs_and_criterion, sample_losses
+from lla_func.factors import check_factors, outputs_and_criterion, sample_losses, sample_weights
 from lla_func.jobs import carry_out, prepare
 from lla_func.kernels import KERNELS, gradient
-from lla_func.objective import Batch, Objective, samples
+from lla_func.objective import Batch, Objective
 from lla_func.operators import Operator
 from lla_func.rehearsal import Plan, Product
 
@@ -147,7 +147,8 @@ def fisher(
 
         1/N sum_i g_i g_i^T   for reduction="mean",        sum_i g_i g_i^T   for reduction="sum",
 
-    on the scale of the Hessian of the risk in both cases. It is the Gauss-Newton matrix of the losses of single samples
+    on the scale of the Hessian of the risk in both cases. Where samples have weights (``objective.weight``), the mean
+    is the weighted one. It is the Gauss-Newton matrix of the losses of single samples
     under half their (mean) square, and so computed: no gradient of a single sample is ever formed. It takes labels from
     the data, not from the model's predictions, and need not be close to the Hessian (Kunstner et al. 2019).
 
@@ -169,15 +170,15 @@ def fisher(
     if not objective.separable:
         raise ValueError(
             "objective is not separable, so there are no gradients of single samples, which fisher needs: the loss of "
-            "a batch must be the mean or sum of those of its samples (no batch statistics, class weights or ignored "
-            "targets). Pass separable=True if it is; otherwise take products.ggn"
+            "a batch must be the mean or sum of those of its samples (no batch statistics). "
+            "Pass separable=True if it is; otherwise take products.ggn"
         )
 
     def build(kernel: str, batch: Batch) -> Product:
-        count = samples(batch) if objective.reduction == "mean" else 1
+        weights, batch = sample_weights(objective, batch)
         return KERNELS[kernel].gauss_newton(
             lambda x: sample_losses(objective, batch, job.theta(x)),
-            lambda losses: losses.square().sum() / (2 * count),
+            lambda losses: (losses.square() * weights).sum() / 2,
             job.point,
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lla_func.differentiable import differentiable
-from lla_func.objective import Batch, Objective, samples, tiles
+from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.probes import probes
 
 __all__ = ["Build", "Plan", "Product", "rehearse", "settle"]
@@ -124,7 +124,7 @@ def settle(
         kernels = ("linearize", *(kernel for kernel in kernels if kernel != "linearize"))
     failures: list[Exception] = []
     with differentiable():
-        piece = next(tiles(batch, 16)) if objective.separable else batch
+        piece = beginning(objective, 16)
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
@@ -143,14 +143,13 @@ def settle(
 
 def _beginning(objective: Objective) -> Batch:
     """As many of the first samples as keep a rehearsal short, from 16 to 256; the first batch if it can't be cut."""
-    batch = next(iter(objective.batches))
+    few = beginning(objective, 16)
     if not objective.separable:
-        return batch
-    few = next(tiles(batch, 16))
+        return few
     objective.loss(objective.theta, few)
     seconds, _ = _timed(objective.theta.device, objective.loss, objective.theta, few)
     # A gradient takes about three times as long as the loss.
-    return next(tiles(batch, max(16, min(256, int(16 * GRADIENT_SECONDS / (3 * seconds))))))
+    return beginning(objective, max(16, min(256, int(16 * GRADIENT_SECONDS / (3 * seconds)))))
 
 
 def _timed(device: torch.device, function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:

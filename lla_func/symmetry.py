@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lla_func.fingerprint import fingerprint
-from lla_func.objective import Objective
+from lla_func.objective import Objective, weighed
 from lla_func.operators import Operator
 from lla_func.probes import probes
 
@@ -69,7 +69,7 @@ def check_reproducible(objective: Objective, name: str) -> float:
     Raises:
         ValueError: the batches or the losses differ.
     """
-    first, second = (next(iter(objective.batches)) for _ in range(2))
+    first, second = (next(weighed(objective))[1] for _ in range(2))
     if fingerprint(first) != fingerprint(second):
         raise ValueError(
             f"{name} needs the same data in every pass, but the first batch differs between two passes. Look for a "

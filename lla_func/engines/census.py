@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from lla_func.chart import Chart
 from lla_func.dispatch import DispatchMode
 from lla_func.engines.rules import RULES
-from lla_func.objective import Objective, loss_at, samples, tiles
+from lla_func.objective import Objective, beginning, loss_at, samples
 
 __all__ = ["Census", "choose", "take"]
 
@@ -100,7 +100,7 @@ def take(objective: Objective, theta: Tensor) -> Census:
     """
     counter = _Counter()
     batch = next(iter(objective.batches))
-    tile = next(tiles(batch, TILE)) if objective.separable else batch
+    tile = beginning(objective, TILE)
     with torch.no_grad(), counter:
         loss_at(objective, theta)(theta, tile)
     scale = samples(batch) / samples(tile)

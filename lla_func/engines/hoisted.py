@@ -27,7 +27,7 @@ from lla_func.engines.record import record
 from lla_func.engines.reuse import reuse
 from lla_func.engines.split import Split, footprint, hoist, split
 from lla_func.engines.trace import TraceError, signature
-from lla_func.objective import Batch, Objective, samples, tiles, weigh
+from lla_func.objective import Batch, Objective, beginning, combined, samples, tiles, weighed
 from lla_func.plan import Plan, choose, even_tile, limits_of
 
 __all__ = ["prepare"]
@@ -65,7 +65,7 @@ def prepare(
     )  # a first pass, too, before what it leaves behind could be recorded
     limits = limits_of(chart.origin.device)
     likely = samples_per_tile or even_tile(samples(first), census.largest, limits.cache)
-    probe = next(tiles(first, likely)) if objective.separable else first
+    probe = beginning(objective, likely)
     parts = split(objective.loss, chart.origin, probe)
     if channels_last is None:
         channels_last = channels_last_is_faster(chart.origin.device)
@@ -120,10 +120,12 @@ class Hoisted:
     def __call__(self, coefficients: Tensor) -> Tensor:
         objective, plan = self.objective, self.plan
         losses: list[Tensor] = []
-        weights: list[int] = []
+        weights: list[float] = []
         self.seconds_shared = 0.0
         for batch in objective.batches:
-            pieces = list(tiles(batch, plan.samples_per_tile)) if plan.samples_per_tile else [batch]
+            cut = tiles(batch, plan.samples_per_tile) if plan.samples_per_tile else (batch,)
+            counting = list(weighed(objective, cut))
+            pieces = [piece for _, piece in counting]
             bindings = [self._bind(piece) for piece in pieces]
             results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
             jobs = list(zip(bindings, pieces, results, strict=True))
@@ -141,9 +143,8 @@ class Hoisted:
             after = sum(one.seconds_shared for one in self.bound.values())
             self.seconds_shared += share * (after - before)
             losses += results
-            weights += [weigh(objective, piece) for piece in pieces]
-        total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).cpu()
-        return total / sum(weights) if objective.reduction == "mean" else total
+            weights += [weight for weight, _ in counting]
+        return combined(objective, losses, weights)
 
     def _bind(self, tile: Batch) -> _Bound:
         key = signature(tile)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lla_func.chart import Chart
-from lla_func.objective import Objective, samples, weigh
+from lla_func.objective import Objective, combined, samples, weighed
 from lla_func.plan import Plan
 
 __all__ = ["prepare"]
@@ -49,11 +49,10 @@ def prepare(
     def block(coefficients: Tensor) -> Tensor:
         thetas = torch.addmm(chart.origin, coefficients.to(chart.basis), chart.basis)
         losses, weights = [], []
-        for batch in objective.batches:
+        for weight, batch in weighed(objective):
             losses.append(losses_of(thetas, batch))
-            weights.append(weigh(objective, batch))
-        total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(losses).to("cpu", torch.float64)
-        return total / sum(weights) if objective.reduction == "mean" else total
+            weights.append(weight)
+        return combined(objective, losses, weights)
 
     return run, Plan("vmap", points_per_pass=size, chunk=size)
 
