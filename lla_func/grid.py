@@ -20,8 +20,9 @@ from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
-from lla_func.plan import Plan
+from lla_func.plan import Plan, checked
 from lla_func.precision import full_precision
+from lla_func.store import writable_directory
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
@@ -99,25 +100,24 @@ def evaluate(
     """
     check(objective)
     coords = _check_coords(coords, chart)
-    one_of("engine", engine, ("auto", *ENGINES))
     if chart.origin.shape != objective.theta.shape:
         raise ValueError(
             f"chart has P={len(chart.origin)} parameters, the objective P={len(objective.theta)}"
         )
-    given = {
-        "points_per_pass": points_per_pass,
-        "samples_per_tile": samples_per_tile,
-        "memory_budget": memory_budget,
-    }
-    options: dict[str, Any] = {
-        name: None if value is None else positive_int(name, value) for name, value in given.items()
-    }
-    options["channels_last"] = None if channels_last is None else bool(channels_last)
-    given_plan = None if plan is None else _check_plan(plan)
-
-    check_sampling(sampling, tol)
+    options, given_plan = check_work(
+        engine=engine,
+        points_per_pass=points_per_pass,
+        samples_per_tile=samples_per_tile,
+        channels_last=channels_last,
+        plan=plan,
+        memory_budget=memory_budget,
+        sampling=sampling,
+        tol=tol,
+    )
     if sampling == "chebyshev":
         mesh_axes(coords)
+    if store is not None:
+        store = writable_directory("store", store)
 
     make = partial(
         Evaluator,
@@ -179,8 +179,35 @@ def evaluate(
     return landscape
 
 
-def check_sampling(sampling: str, tol: float | None) -> None:
-    """Raises a ValueError unless the two go together."""
+def check_work(
+    *,
+    engine: str = "auto",
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
+    memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+) -> tuple[dict[str, Any], Plan | None]:
+    """Checks how :func:`evaluate` is asked to work: everything but the points.
+
+    Returns:
+        the options of an engine, and the plan given.
+
+    Raises:
+        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
+    """
+    one_of("engine", engine, ("auto", *ENGINES))
+    given = {
+        "points_per_pass": points_per_pass,
+        "samples_per_tile": samples_per_tile,
+        "memory_budget": memory_budget,
+    }
+    options: dict[str, Any] = {
+        name: None if value is None else positive_int(name, value) for name, value in given.items()
+    }
+    options["channels_last"] = None if channels_last is None else bool(channels_last)
     one_of("sampling", sampling, ("grid", "chebyshev"))
     if sampling == "chebyshev" and tol is None:
         raise ValueError("sampling='chebyshev' needs tol, the error allowed as a part of the surface's range")
@@ -188,6 +215,7 @@ def check_sampling(sampling: str, tol: float | None) -> None:
         raise ValueError(f"tol={tol!r} is for sampling='chebyshev'; a grid has no error")
     if tol is not None:
         finite_number("tol", tol, above=0)
+    return options, None if plan is None else checked(plan, ENGINES)
 
 
 def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
@@ -199,17 +227,6 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     if not torch.isfinite(coords).all():
         raise ValueError("coords has NaN or infinite values")
     return coords
-
-
-def _check_plan(plan: Plan | Mapping[str, Any]) -> Plan:
-    if isinstance(plan, Mapping):
-        if unknown := sorted(set(plan) - set(Plan._fields)):
-            raise ValueError(f"plan has unknown entries {unknown}; a plan has {', '.join(Plan._fields)}")
-        plan = Plan(**plan)
-    if not isinstance(plan, Plan):
-        raise TypeError(f"plan={plan!r} is not a plan; pass the diagnostics['plan'] of a landscape")
-    one_of("plan['engine']", plan.engine, ENGINES)
-    return plan
 
 
 def _settled(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ from lla_func.operators import Operator
 from lla_func.rehearsal import Build, Plan, rehearse, settle
 from lla_func.symmetry import check_reproducible, check_symmetric
 
-__all__ = ["Job", "carry_out", "prepare"]
+__all__ = ["Job", "carry_out", "check", "prepare"]
 
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
@@ -90,6 +90,11 @@ def prepare(
         tile=TILE if tile is None else positive_int("tile", tile),
         memory=free_memory(point.device) / 2 if memory is None else memory,
     )
+
+
+def check(objective: Objective) -> None:
+    """Raises what :func:`lla_func.products.hessian` would raise for this objective before its first product."""
+    prepare(objective, "the Hessian", None, kernel="auto", blocks="auto", tile=None, memory=None)
 
 
 def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:

@@ -14,7 +14,7 @@ from lla_func.chart import Chart
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.objective import Objective
 
-__all__ = ["Moments", "Options", "Panel", "options", "panels"]
+__all__ = ["Moments", "Options", "Panel", "check", "options", "panels"]
 
 
 class Moments(Protocol):
@@ -105,12 +105,24 @@ def options(
         normalization=normalization,
         order=order,
         ignore=ignore,
-        freeze=freeze,
+        freeze=tuple(freeze) if isinstance(freeze, Iterable) and not isinstance(freeze, str) else freeze,
         distribution=distribution,
         dim=dim,
         b_sqrt=bool(b_sqrt),
         adam_lr=None if adam_lr is None else finite_number("adam_lr", adam_lr, above=0),
     )
+
+
+def check(objective: Objective, options: Options, axes: str | Tensor) -> None:
+    """Raises what :func:`panels` would raise for these options, before there are any eigenvectors or moments.
+
+    Random directions stand in for those that are not there yet: they have parts everywhere.
+    """
+    if isinstance(axes, Tensor):
+        found = Axes("given", axes)
+    else:
+        found = _draw(objective, torch.Generator().manual_seed(0), options)._replace(name=axes)
+    _plane(objective, found, options, f"{found.name} axes")
 
 
 def panels(

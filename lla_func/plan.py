@@ -8,13 +8,15 @@ cut, so a plan can be kept and followed again, which gives the same bits.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
+from lla_func.errors import one_of, positive_int
 from lla_func.memory import cache_size, free_memory
 
-__all__ = ["Limits", "Plan", "Sizes", "choose", "even_tile", "halved", "limits_of"]
+__all__ = ["Limits", "Plan", "Sizes", "checked", "choose", "even_tile", "halved", "limits_of"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -37,6 +39,9 @@ FEWEST_IN_PASS = 8
 
 CHUNK = 256
 """Points in one call of an engine that prepares each tile of data: enough that the preparation doesn't count."""
+
+LARGEST = 2**31
+"""No job has more samples or points than this; what asks for more is damaged."""
 
 BUDGET_SHARE = 0.25
 """The part of the free memory that is taken if no budget is given."""
@@ -110,6 +115,46 @@ class Plan(NamedTuple):
             "points_per_pass": self.points_per_pass,
             "channels_last": self.channels_last,
         }
+
+
+def checked(plan: Plan | Mapping[str, Any], engines: Iterable[str]) -> Plan:
+    """The plan that a plan or a mapping of its entries describes, if it can be followed.
+
+    Args:
+        plan: from anywhere: an earlier landscape, a file, written by hand.
+        engines: the names of those that there are.
+
+    Raises:
+        ValueError, TypeError: it is no plan; the entry that is wrong is named.
+
+    Example:
+        >>> checked({"engine": "vmap", "points_per_pass": 16}, ["loop", "vmap"]).points_per_pass
+        16
+        >>> checked({"engine": "rm"}, ["loop", "vmap"])
+        Traceback (most recent call last):
+        ...
+        ValueError: plan['engine']='rm' is not one of 'loop', 'vmap'
+    """
+    if isinstance(plan, Mapping):
+        if unknown := sorted(map(str, set(plan) - set(Plan._fields))):
+            raise ValueError(f"plan has unknown entries {unknown}; a plan has {', '.join(Plan._fields)}")
+        if "engine" not in plan:
+            raise ValueError(f"plan has no engine; a plan has {', '.join(Plan._fields)}")
+        plan = Plan(**plan)
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan={plan!r} is not a plan; pass the diagnostics['plan'] of a landscape")
+    one_of("plan['engine']", plan.engine, engines)
+    for name in ("workers", "samples_per_tile", "points_per_pass", "chunk"):
+        value = getattr(plan, name)
+        if name == "samples_per_tile" and value is None:
+            continue
+        if positive_int(f"plan['{name}']", value) > LARGEST:
+            raise ValueError(f"plan['{name}']={value!r} is too large; {LARGEST} is the most")
+    positive_int("plan['bytes']", plan.bytes, least=0)
+    for name in ("keep", "channels_last"):
+        if not isinstance(getattr(plan, name), bool):
+            raise TypeError(f"plan['{name}']={getattr(plan, name)!r} is not True or False")
+    return plan
 
 
 def choose(

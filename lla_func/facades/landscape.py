@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -19,16 +20,15 @@ from lla_func.analysis import Analysis, analyse
 from lla_func.checkpoint import directions_of
 from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
-from lla_func.engines import ENGINES
-from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
+from lla_func.facades.common import files_line, provenance
 from lla_func.facades.curvature import Curvature, measured_curvature
+from lla_func.facades.request import Request, along, checked
 from lla_func.facades.spectrum import draw as draw_spectrum
 from lla_func.facades.spectrum import save as save_spectrum
-from lla_func.grid import Landscape, check_sampling, evaluate, surface
+from lla_func.grid import Landscape, evaluate, surface
 from lla_func.objective import risk
 
-__all__ = ["Curvature", "LandscapeResult", "viz_lla"]
+__all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
 
 
 ESD_STEPS = 100
@@ -210,68 +210,28 @@ def viz_lla(
         ValueError, TypeError: an argument is wrong, or a directory cannot be written; the message names it, its value
             and what is allowed. Found out before the work starts.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "optimizer", "group")}
-    options = modes.options(
-        dist=dist,
-        steps=steps,
-        normalization=normalization,
-        order=order,
-        ignore=ignore,
-        freeze=_frozen(raa, freeze),
-        distribution=distribution,
-        dim=dim,
-        b_sqrt=b_sqrt,
-        adam_lr=adam_lr,
-    )
-    count, columns = positive_int("num_plots", num_plots), positive_int("num_per_plot", num_per_plot)
-    cap = None if cap_loss is None else finite_number("cap_loss", cap_loss, above=0)
-    mode = "adameq" if mode == "moment" else mode
-    _check_axes(axes, mode, optimizer)
-    one_of("hessian_pair", hessian_pair, ("top", "extremes"))
-    n_kh = finite_number("n_kh", n_kh, above=0)
-    unscaled = viz_dev or (normalization, ignore, freeze, raa) == (None,) * 4
-    if quadratic and not (_is(axes, "hessian") and unscaled and dim == 2):
-        raise ValueError(
-            "quadratic=True needs planes along the eigenvectors themselves: axes='hessian', dim=2, and no "
-            "normalization, ignore or freeze"
-        )
-    if calc_crit and not eval_hessian:
-        raise ValueError(
-            "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
-        )
-    if positive_int("n_v", n_v) > 1 and not eval_hessian:
-        raise ValueError(
-            f"n_v={n_v} needs eval_hessian=True: it is the number of runs of the spectral density"
-        )
-    one_of("engine", engine, ("auto", *ENGINES))
-    check_sampling(sampling, tol)
-    if store is not None and seed is None:
-        raise ValueError("store= needs seed=, so that the same call finds the same directions again")
-    if group is not None and store is None:
-        raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
-    seed = seed_of(seed)
-    to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
-    folders = folders_of(viz_dir, res_dir) if to_save else None
-    kept = None if store is None else files.writable_directory("store", store)
-    name = files.file_name("cur_name", cur_name + ("_all_modes" if viz_dev else ""))
-
-    objective = objective_of(model, metric, device, batchnorm=batchnorm, dropout_seed=dropout_seed)
+    arguments = dict(locals())
+    asked = checked(**arguments)
+    objective, seed, name, folders, kept = asked.objective, asked.seed, asked.name, asked.folders, asked.store
+    settings = {k: v for k, v in arguments.items() if k not in ("model", "metric", "optimizer", "group")}
     settings |= {"seed": seed, "axes": axes if isinstance(axes, str) else "given", **provenance(objective)}
+    to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
     landscapes: list[Landscape] = []
     titles: list[str] = []
     paths: dict[str, Path] = {}
     start = time.perf_counter()
+    moments = metric.moments(model, optimizer) if along(axes, "adam") else None
     center = float(risk(objective))
     analysis = None
-    if eval_hessian or _is(axes, "hessian"):
+    if eval_hessian or along(axes, "hessian"):
         analysis = analyse(
             shared(products.hessian, objective, group=group),
             density_steps=ESD_STEPS if eval_hessian else 0,
             probes=n_v,
-            top_n=min(2, len(objective.theta)) if _is(axes, "hessian") else 0,
+            top_n=min(2, len(objective.theta)) if along(axes, "hessian") else 0,
             which="both" if hessian_pair == "extremes" else "magnitude",
             criteria=calc_crit,
-            n_kh=n_kh,
+            n_kh=asked.n_kh,
             seed=seed,
         )
         if folders is not None:
@@ -279,16 +239,15 @@ def viz_lla(
     pairs = None if analysis is None else analysis.eigenpairs
     if pairs is not None and kept is not None:
         pairs = pairs._replace(vectors=directions_of(kept, pairs.vectors))
-    moments = metric.moments(model, optimizer) if _is(axes, "adam") else None
     fixed = _fixed_directions(axes, pairs, moments)
     for number, panel in enumerate(
         modes.panels(
             objective,
-            options,
+            asked.options,
             axes=axes,
-            mode=mode,
+            mode=asked.mode,
             every_mode=viz_dev,
-            count=count,
+            count=asked.planes,
             generator=torch.Generator().manual_seed(seed),
             moments=moments,
             eigenvectors=None if pairs is None else pairs.vectors,
@@ -338,25 +297,37 @@ def viz_lla(
     if analysis is not None and eval_hessian and (to_save or to_viz):
         paths |= draw_spectrum(analysis, cur_name, None if folders is None else folders[0], show=to_viz)
     if to_save or to_viz:
-        figures = _draw(result, columns=2 if viz_dev else columns, shared=not viz_dev, cap=cap, log=log)
+        figures = _draw(
+            result, columns=2 if viz_dev else asked.columns, shared=not viz_dev, cap=asked.cap, log=log
+        )
         if quadratic:
-            _overlay(figures["contour"], result, cap=cap, log=log)
+            _overlay(figures["contour"], result, cap=asked.cap, log=log)
         for what, figure in figures.items():
             if folders is not None:
                 suffix = "_contour" if what == "contour" else ""
                 paths[what] = plots.save(figure, folders[0] / f"{name}{suffix}.png")
             if to_viz:
                 plots.show(figure)
-    return _arrays(result, cap, columns=2 if viz_dev else columns) if return_loss else result
+    return _arrays(result, asked.cap, columns=2 if viz_dev else asked.columns) if return_loss else result
+
+
+def check_request(*operands: Any, **options: Any) -> Request:
+    """Checks everything that a call of :func:`viz_lla` with these arguments asks for, and evaluates nothing.
+
+    For those who do other work before they make the call: what is wrong is found here, not after that work. Only the
+    moments of ``optimizer``, which training has yet to make, are left to the call.
+
+    Raises:
+        ValueError, TypeError: as :func:`viz_lla`.
+    """
+    call = inspect.signature(viz_lla).bind(*operands, **options)
+    call.apply_defaults()
+    return checked(**call.arguments)
 
 
 def _slug(title: str) -> str:
     """A panel's title as the name of a folder."""
     return "_".join(re.findall(r"\w+", title))
-
-
-def _is(axes: str | Tensor, kind: str) -> bool:
-    return isinstance(axes, str) and axes == kind
 
 
 def _fixed_directions(
@@ -368,22 +339,6 @@ def _fixed_directions(
     if pairs is not None:
         return pairs.vectors
     return axes if isinstance(axes, Tensor) else None
-
-
-def _check_axes(axes: str | Tensor, mode: str, optimizer: Any) -> None:
-    if not isinstance(axes, Tensor):
-        one_of("axes", axes, ("random", "adam", "hessian"))
-    one_of("mode", mode, ("add", "adameq"))
-    if mode == "adameq" and not _is(axes, "adam"):
-        raise ValueError("mode='adameq' needs axes='adam': Adam's update rule is made of its moments")
-    if _is(axes, "adam") and optimizer is None:
-        raise ValueError("axes='adam' needs optimizer=, the Adam-like optimiser that trained the model")
-
-
-def _frozen(raa: int | None, freeze: int | str | Iterable[str] | None) -> int | str | Iterable[str] | None:
-    if raa is not None and freeze is not None:
-        raise ValueError(f"raa={raa!r} and freeze={freeze!r} are two names of one option; pass only freeze")
-    return freeze if raa is None else raa
 
 
 def _draw(

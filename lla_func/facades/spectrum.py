@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from lla_func.analysis import Analysis, Criteria, analyse
 from lla_func.distributed import is_first, shared
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
+from lla_func.kernels import KERNELS
+from lla_func.objective import Objective
 from lla_func.operators import Operator
 
 __all__ = ["SpectrumResult", "draw", "save", "viz_esd"]
@@ -197,43 +200,16 @@ def viz_esd(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
     """
-    settings = {k: v for k, v in locals().items() if k not in ("model", "metric", "group")}
+    arguments = dict(locals())
+    asked = _checked(**arguments)
+    objective, folders, name = asked.objective, asked.folders, asked.name
+    settings = {k: v for k, v in arguments.items() if k not in ("model", "metric", "group")}
     to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
-    if group is not None and seed is None:
-        raise ValueError("group= needs seed=, the same in all its processes")
-    if calc_crit and not esd:
-        raise ValueError("calc_crit=True needs esd=True: the criteria are made of the nodes of the density")
-    if not (esd or eigs or trace):
-        raise ValueError("esd, eigs and trace are all False; ask for at least one of them")
-    one_of("curvature", curvature, OPERATORS)
-    if curvature != "hessian" and kernel != "auto":
-        raise ValueError(f"kernel={kernel!r} is for curvature='hessian'; {curvature!r} has only one way")
-    request: dict[str, Any] = {
-        "density_steps": positive_int("esd_n_iter", esd_n_iter) if esd else 0,
-        "probes": positive_int("n_v", n_v),
-        "top_n": positive_int("top_n", top_n) if eigs else 0,
-        "which": which,
-        "eigs_tol": finite_number("eigs_tol", eigs_tol, above=0),
-        "eigs_products": top_n * positive_int("eigs_n_iter", eigs_n_iter),
-        "trace_products": positive_int("trace_n_iter", trace_n_iter) if trace else 0,
-        "trace_tol": finite_number("trace_tol", trace_tol, above=0),
-        "criteria": calc_crit,
-        "n_kh": finite_number("n_kh", n_kh, above=0),
-        "max_v": None if max_v is None else positive_int("max_v", max_v, least=2),
-        "seed": seed_of(seed),
-    }
-    one_of("which", which, ("magnitude", "largest", "smallest", "both"))
-    name = store.file_name("exp_name", exp_name)
-    folders = folders_of(viz_dir, res_dir) if to_save else None
-
-    objective = objective_of(model, metric, device, batchnorm=batchnorm)
-    if eigs and top_n > len(objective.theta):
-        raise ValueError(f"top_n={top_n} is more than there are parameters ({len(objective.theta)})")
     start = time.perf_counter()
     options = {"kernel": kernel} if curvature == "hessian" else {}
-    operator = shared(OPERATORS[curvature], objective, group=group, parameters=parameters, **options)
-    analysis = analyse(operator, **request)
-    settings |= {"seed": request["seed"], "operator": operator.name, **provenance(objective)}
+    operator = shared(OPERATORS[curvature], objective, group=group, parameters=asked.parameters, **options)
+    analysis = analyse(operator, **asked.analysis)
+    settings |= {"seed": asked.seed, "operator": operator.name, **provenance(objective)}
     seconds = time.perf_counter() - start
     paths = {} if folders is None else save(analysis, name, folders[1], settings=settings)
     if esd and (to_save or to_viz):
@@ -247,11 +223,76 @@ def viz_esd(
         Khn=None if criteria is None else criteria.k_hn.value,
         analysis=analysis,
         products=sum(analysis.products.values()),
-        seed=request["seed"],
+        seed=asked.seed,
         settings=settings,
         seconds=seconds,
         paths=paths,
     )
+
+
+class Request(NamedTuple):
+    """What a call of :func:`viz_esd` asks for, checked.
+
+    Attributes:
+        objective: of the model under the metric.
+        parameters: name patterns of those that it is restricted to, or None.
+        analysis: the options of :func:`lla_func.analysis.analyse`.
+        seed: of the random vectors.
+        name: of the files.
+        folders: for pictures and for numbers, None where nothing is written.
+    """
+
+    objective: Objective
+    parameters: tuple[str, ...] | None
+    analysis: Mapping[str, Any]
+    seed: int
+    name: str
+    folders: tuple[Path, Path] | None
+
+
+def _checked(**arguments: Any) -> Request:
+    """The whole request, checked before any work: first what words and numbers tell, then what needs the objective."""
+    asked = SimpleNamespace(**arguments)
+    if asked.group is not None and asked.seed is None:
+        raise ValueError("group= needs seed=, the same in all its processes")
+    if asked.calc_crit and not asked.esd:
+        raise ValueError("calc_crit=True needs esd=True: the criteria are made of the nodes of the density")
+    if not (asked.esd or asked.eigs or asked.trace):
+        raise ValueError("esd, eigs and trace are all False; ask for at least one of them")
+    one_of("curvature", asked.curvature, OPERATORS)
+    one_of("kernel", asked.kernel, ("auto", "timed", *KERNELS))
+    if asked.curvature != "hessian" and asked.kernel != "auto":
+        raise ValueError(
+            f"kernel={asked.kernel!r} is for curvature='hessian'; {asked.curvature!r} has only one way"
+        )
+    one_of("which", asked.which, ("magnitude", "largest", "smallest", "both"))
+    top_n, seed = positive_int("top_n", asked.top_n), seed_of(asked.seed)
+    analysis: dict[str, Any] = {
+        "density_steps": positive_int("esd_n_iter", asked.esd_n_iter) if asked.esd else 0,
+        "probes": positive_int("n_v", asked.n_v),
+        "top_n": top_n if asked.eigs else 0,
+        "which": asked.which,
+        "eigs_tol": finite_number("eigs_tol", asked.eigs_tol, above=0),
+        "eigs_products": top_n * positive_int("eigs_n_iter", asked.eigs_n_iter),
+        "trace_products": positive_int("trace_n_iter", asked.trace_n_iter) if asked.trace else 0,
+        "trace_tol": finite_number("trace_tol", asked.trace_tol, above=0),
+        "criteria": asked.calc_crit,
+        "n_kh": finite_number("n_kh", asked.n_kh, above=0),
+        "max_v": None if asked.max_v is None else positive_int("max_v", asked.max_v, least=2),
+        "seed": seed,
+    }
+    name = store.file_name("exp_name", asked.exp_name)
+    writes = asked.to_save and is_first(asked.group)
+    folders = folders_of(asked.viz_dir, asked.res_dir) if writes else None
+
+    objective = objective_of(asked.model, asked.metric, asked.device, batchnorm=asked.batchnorm)
+    parameters, layout = asked.parameters, objective.layout
+    if parameters is not None:
+        parameters = (parameters,) if isinstance(parameters, str) else tuple(parameters)
+        layout = layout.only(layout.matching(parameters)) if parameters else layout
+    if asked.eigs and top_n > layout.numel:
+        raise ValueError(f"top_n={top_n} is more than there are parameters ({layout.numel})")
+    return Request(objective, parameters, analysis, seed, name, folders)
 
 
 def draw(analysis: Analysis, name: str, folder: Path | None, *, show: bool) -> dict[str, Path]:
