@@ -89,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments, by default those of the process.
 
     Returns:
-        The exit code: 0, or 130 after Ctrl-C, or 2 if an argument or a file was wrong; then one line on the standard
-        error says what. Errors of argument syntax exit at once, as argparse does.
+        The exit code: 0, or 130 after Ctrl-C, or 2 if an argument or a file was wrong, or 1 if something else failed,
+        such as a model from a loader; then one line on the standard error says what. Errors of argument syntax exit at
+        once, as argparse does.
     """
     arguments = parser().parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
@@ -109,11 +110,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lla {arguments.command}: interrupted", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError) as error:
-        if arguments.traceback:
-            raise
-        print(f"lla {arguments.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _failed(arguments, error, str(error), 2)
+    except Exception as error:  # in a model or a loss from a loader: its type is half the message
+        reason = f"{type(error).__name__}: {error} (--traceback shows where it comes from)"
+        return _failed(arguments, error, reason, 1)
     return 0
+
+
+def _failed(arguments: argparse.Namespace, error: Exception, reason: str, code: int) -> int:
+    """Says in one line what went wrong, or raises the error itself with --traceback."""
+    if arguments.traceback:
+        raise error
+    print(f"lla {arguments.command}: error: {' '.join(reason.split())}", file=sys.stderr)
+    return code
 
 
 def _resumed(arguments: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
@@ -169,13 +178,7 @@ def parser() -> argparse.ArgumentParser:
     options.long_jobs(evaluate)
     options.hessian(evaluate)
     options.output(evaluate)
-    for name in (
-        "-e/--epochs",
-        "-lr",
-        "-vr/--viz_rate",
-        "-ld/--log_dir",
-    ):  # the original's eval takes them, too
-        evaluate.add_argument(*name.split("/"), default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    options.ignored(evaluate, *options.TRAINING)
 
     esd = commands.add_parser(
         "esd",
@@ -188,6 +191,7 @@ def parser() -> argparse.ArgumentParser:
     options.pipeline(esd, weights="the loader's own")
     options.spectrum(esd)
     options.output(esd)
+    options.ignored(esd, *options.TRAINING, *options.LANDSCAPE)
 
     train = commands.add_parser(
         "train",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bridges import loaders, training, weights
+from bridges import loaders, options, training, weights
 from bridges.batches import available
 from bridges.processes import Team, joined, launched
 from bridges.rng import Stream, everything
@@ -36,7 +37,7 @@ def evaluate(arguments: Namespace) -> None:
     """Draws the landscape around trained weights and prints what was written and the loss at the centre."""
     if arguments.axes == "adam" or arguments.mode == "adameq":
         raise ValueError("--axes adam and --mode adameq need the optimizer's state; use them with lla train")
-    if ignored := [name for name in ("epochs", "lr", "viz_rate", "log_dir") if hasattr(arguments, name)]:
+    if ignored := options.ignored_in(arguments, *options.TRAINING):
         print(f"lla eval: {', '.join(ignored)} matter for lla train only and are ignored", file=sys.stderr)
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
@@ -48,7 +49,7 @@ def evaluate(arguments: Namespace) -> None:
         model = _model(loader, arguments, device)
         inputs, target = _evaluated_batch(loader, arguments)
         print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
-        metric = loader.CustomLoss(inputs, target, device)
+        metric = _metric(loader, arguments, inputs, target, device)
         result = _draw(
             arguments,
             f"eval_{arguments.name}",
@@ -95,6 +96,11 @@ def _together(team: Team) -> str:
 
 def analyse(arguments: Namespace) -> None:
     """Analyses the Hessian at random and at trained weights, and prints the comparison."""
+    if ignored := options.ignored_in(arguments, *options.TRAINING, *options.LANDSCAPE):
+        print(
+            f"lla esd: {', '.join(ignored)} matter for lla eval and lla train only and are ignored",
+            file=sys.stderr,
+        )
     file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
     inputs, target = _evaluated_batch(loader, arguments)
@@ -106,7 +112,7 @@ def analyse(arguments: Namespace) -> None:
             if stage == "pretrained" and arguments.weights == "None":
                 continue
             model = _model(loader, chosen, device)
-            metric = loader.CustomLoss(inputs, target, device)
+            metric = _metric(loader, arguments, inputs, target, device)
             if not results:
                 print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
             results[stage] = _analysed(
@@ -196,7 +202,7 @@ def train(arguments: Namespace) -> None:
     model = _model(loader, arguments, device)
     splits = loaders.accepts(loader.CustomLoader, "split")
     part = {"split": "train"} if splits else {}
-    metric = loader.CustomLoss(*_first_batch(loader, arguments, **part), device)
+    metric = _metric(loader, arguments, *_first_batch(loader, arguments, **part), device)
     batches = _batches(
         loader,
         arguments,
@@ -264,6 +270,11 @@ def _draw(
         seed=arguments.seed,
         freeze=arguments.freeze,
         batchnorm=arguments.batchnorm,
+        ignore=arguments.ignore,
+        distribution=arguments.distribution,
+        hessian_pair=arguments.hessian_pair,
+        dim=int(arguments.dim),
+        log=arguments.log,
         engine=arguments.engine,
         progress=sys.stderr.isatty() and launched().rank == 0,
         **more,
@@ -290,6 +301,9 @@ def _device(arguments: Namespace) -> torch.device:
     name = arguments.device or ("cuda" if arguments.cuda else "cpu")
     if arguments.cuda and not name.startswith("cuda"):
         raise ValueError(f"--cuda and --device {name} contradict each other; give one of them")
+    if arguments.device is None and arguments.cuda and not torch.cuda.is_available():
+        warnings.warn("--cuda was given, but PyTorch finds no GPU; the CPU computes instead", stacklevel=2)
+        name = "cpu"
     if name == "cuda" and launched().size > 1:
         name = f"cuda:{launched().local_rank}"
     return available(name)
@@ -297,19 +311,25 @@ def _device(arguments: Namespace) -> torch.device:
 
 def _model(loader: ModuleType, arguments: Namespace, device: torch.device) -> nn.Module:
     """The loader's model, with random weights drawn from the seed."""
-    options: dict[str, Any] = {"device": device}
+    chosen: dict[str, Any] = {"device": device}
     if arguments.weights not in (None, "-1"):
-        options["weight_path"] = None if arguments.weights == "None" else arguments.weights
+        chosen["weight_path"] = None if arguments.weights == "None" else arguments.weights
     if arguments.classes is not None:
         _need(loader.ModelInit, "N_CLASSES", "--classes", arguments)
-        options["N_CLASSES"] = arguments.classes
-    with Stream(arguments.seed, everything(device)):
-        model = loader.ModelInit(**options)
+        chosen["N_CLASSES"] = arguments.classes
+    with Stream(arguments.seed, everything(device)), loaders.inside(arguments.loader, "ModelInit"):
+        model = loader.ModelInit(**chosen)
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"ModelInit of loader {arguments.loader!r} returns {type(model).__name__}, not an nn.Module"
         )
     return model
+
+
+def _metric(loader: ModuleType, arguments: Namespace, inputs: Any, target: Any, device: torch.device) -> Any:
+    """The loader's loss on a batch."""
+    with loaders.inside(arguments.loader, "CustomLoss"):
+        return loader.CustomLoss(inputs, target, device)
 
 
 class _Anew:
@@ -322,21 +342,24 @@ class _Anew:
         return iter(self.make())
 
 
-def _batches(loader: ModuleType, arguments: Namespace, **options: Any) -> Iterable[Any]:
+def _batches(loader: ModuleType, arguments: Namespace, **given: Any) -> Iterable[Any]:
     """The loader's batches; options that are None are left to the loader."""
     if arguments.data not in (None, "-1"):
-        options["data_path"] = arguments.data
-    chosen = {name: value for name, value in options.items() if value is not None}
+        given["data_path"] = arguments.data
+    chosen = {name: value for name, value in given.items() if value is not None}
     for name in chosen:
         _need(loader.CustomLoader, name, f"--{name}", arguments)
-    batches = loader.CustomLoader(**chosen)
+    with loaders.inside(arguments.loader, "CustomLoader"):
+        batches = loader.CustomLoader(**chosen)
     return _Anew(lambda: loader.CustomLoader(**chosen)) if isinstance(batches, Iterator) else batches
 
 
-def _first_batch(loader: ModuleType, arguments: Namespace, **options: Any) -> tuple[Any, Any]:
+def _first_batch(loader: ModuleType, arguments: Namespace, **given: Any) -> tuple[Any, Any]:
     """The first unshuffled batch; what it draws at random comes from the seed."""
     with Stream(arguments.seed, everything(torch.device("cpu"))):
-        first = next(iter(_batches(loader, arguments, shuffle=False, **options)), None)
+        batches = _batches(loader, arguments, shuffle=False, **given)
+        with loaders.inside(arguments.loader, "CustomLoader"):
+            first = next(iter(batches), None)
     if first is None:
         raise ValueError(
             f"CustomLoader of loader {arguments.loader!r} yields no batch; is there data in --data?"

@@ -5,8 +5,54 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["hessian", "landscape", "long_jobs", "output", "pipeline", "spectrum", "training"]
+__all__ = [
+    "LANDSCAPE",
+    "TRAINING",
+    "hessian",
+    "ignored",
+    "ignored_in",
+    "landscape",
+    "long_jobs",
+    "output",
+    "pipeline",
+    "spectrum",
+    "training",
+]
+
+
+# What the original's scripts accept without using it, and so do ours: the name, and other spellings of it.
+TRAINING = ("epochs -e --epochs", "lr -lr", "viz_rate -vr --viz_rate", "log_dir -ld --log_dir")
+LANDSCAPE = (
+    "dist --dist",
+    "steps --steps",
+    "num_plots -np --num_plots",
+    "num_per_plot -npp --num_per_plot",
+    "mode -md --mode",
+    "axes -ax --axes",
+    "norm -nm --norm",
+    "order -od --order",
+    "losscap -lc --losscap",
+    "freeze --freeze",
+    "all_modes --all_modes",
+)
+
+
+def ignored(command: argparse.ArgumentParser, *options: str) -> None:
+    """Options that are accepted so that command lines of the original run; :func:`ignored_in` names them."""
+    hidden: Any = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    for option in options:
+        name, *flags = option.split()
+        if name == "all_modes":
+            command.add_argument(*flags, dest=name, action="store_true", **hidden)
+        else:
+            command.add_argument(*flags, dest=name, **hidden)
+
+
+def ignored_in(arguments: argparse.Namespace, *options: str) -> list[str]:
+    """Which of these options were given, by name."""
+    return [name for name in (option.split()[0] for option in options) if hasattr(arguments, name)]
 
 
 def pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
@@ -129,6 +175,28 @@ def landscape(command: argparse.ArgumentParser) -> None:
         metavar="N|PATTERN",
         help="do not move parameters: from the Nth tensor on (7), before it (-7), or by name ('features.*')",
     )
+    group.add_argument(
+        "--ignore",
+        type=_choice("bias_norm"),
+        metavar="bias_norm",
+        help="keep biases and normalisation layers where they are",
+    )
+    group.add_argument(
+        "--distribution",
+        type=_choice("normal", "uniform"),
+        default="normal",
+        help="of random directions: normal or uniform",
+    )
+    group.add_argument(
+        "--hessian_pair",
+        type=_choice("top", "extremes"),
+        default="top",
+        help="eigenvectors of --axes hessian: top (the two of largest magnitude) or extremes (largest and smallest)",
+    )
+    group.add_argument(
+        "--dim", type=_choice("1", "2"), default="2", help="2 for planes, 1 for lines with their profile"
+    )
+    group.add_argument("--log", action="store_true", help="draw on a logarithmic scale")
     group.add_argument(
         "--batchnorm",
         type=_choice("eval", "batch", "recalibrate"),

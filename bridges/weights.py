@@ -34,12 +34,16 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+def load(
+    model: nn.Module, path: str | os.PathLike[str], *, aliases: Mapping[str, str] | None = None
+) -> nn.Module:
     """Loads a state dict from a file into a model.
 
     Args:
         model: the model that the weights belong to; it is changed in place.
         path: a file written by :func:`save` or ``torch.save(model.state_dict(), path)``.
+        aliases: what another implementation of the same network calls its modules, and what they are here. They are
+            used if no name in the file is one of the model's.
 
     Returns:
         The model.
@@ -60,7 +64,10 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weights file {str(path)!r}")
-    return adopt(model, _read(path), source=f"weights file {str(path)!r}")
+    state = _read(path)
+    if aliases and not set(state) & set(model.state_dict()):
+        state = {_renamed(name, aliases): tensor for name, tensor in state.items()}
+    return adopt(model, state, source=f"weights file {str(path)!r}")
 
 
 def adopt(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> nn.Module:
@@ -101,6 +108,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         found = f"a dict with {_some(state)}" if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"weights file {str(path)!r} holds {found} instead of named tensors; {remedy}")
     return state
+
+
+def _renamed(name: str, aliases: Mapping[str, str]) -> str:
+    """A parameter's name with its module called as in ``aliases``."""
+    module, dot, rest = name.rpartition(".")
+    return aliases.get(module, module) + dot + rest
 
 
 def _some(names: Mapping[str, Any]) -> str:

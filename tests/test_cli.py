@@ -94,6 +94,17 @@ def test_parameters_can_be_frozen_by_name():
     assert json.loads(Path("analysis_results/eval_default.json").read_text())["freeze"] == "2.*"
 
 
+def test_every_option_of_the_drawing_reaches_the_landscape():
+    options = ["--ignore", "bias_norm", "--dim", "1", "--log", "--distribution", "uniform"]
+    assert run("eval", *SMALL, *options, "--hessian_pair", "extremes") == 0
+    settings = json.loads(Path("analysis_results/eval_default.json").read_text())
+    expected = {"ignore": "bias_norm", "dim": 1, "log": True, "distribution": "uniform"}
+    expected |= {"hessian_pair": "extremes"}
+    assert {name: settings[name] for name in expected} == expected
+    (landscape,), _ = load_landscapes("analysis_results/eval_default.npz")
+    assert landscape.coords.shape == (3, 1)
+
+
 def test_weights_and_batch_size_are_taken(capsys):
     saved = weights.save(mlp.ModelInit(weight_path=None), "random.pth")
     argv = ["eval", "--loader", "mlp", "--steps", "2", "-np", "1"]
@@ -257,7 +268,17 @@ def test_a_wrong_command_line_ends_with_2_and_one_clear_line(argv, words, capsys
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("option", [["--cuda"], ["--device", "cuda"]])
+def test_cuda_without_a_gpu_warns_and_goes_on_as_the_original(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run("eval", *SMALL, "--cuda") == 0
+    found = capsys.readouterr()
+    assert found.err == "lla: warning: --cuda was given, but PyTorch finds no GPU; the CPU computes instead\n"
+    assert "300 samples, cpu" in found.out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("option", [["--device", "cuda"], ["--cuda", "--device", "cuda"]])
 def test_a_gpu_that_is_not_there_is_one_clear_line(option, capsys):
     assert run("eval", *option) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -287,6 +308,46 @@ def test_a_bad_pipeline_is_named(capsys):
         assert re.search(words, capsys.readouterr().err)
 
 
+BROKEN = {
+    "ModelInit": (
+        "def ModelInit(weight_path=None, device='cpu'): return {}['net']",
+        2,
+        "fails with KeyError: 'net'",
+    ),
+    "CustomLoader": (
+        "def CustomLoader(data_path=None, batch_size=8, shuffle=False): raise IndexError('row 7')",
+        2,
+        "fails with IndexError: row 7",
+    ),
+    "a batch": (
+        "def CustomLoader(data_path=None, batch_size=8, shuffle=False):\n"
+        "    yield from ()\n    assert False, 'no\\nrows'",
+        2,
+        "CustomLoader of loader 'broken.py' fails with AssertionError: no rows",
+    ),
+    "CustomLoss": ("class CustomLoss:\n    pass", 2, "fails with TypeError: "),
+    "a call of the model": (
+        "from torch import nn\nclass Net(nn.Linear):\n    def forward(self, x): return x.missing\n"
+        "def ModelInit(weight_path=None, device='cpu'): return Net(1, 1)",
+        1,
+        r"AttributeError: 'Tensor' object has no attribute 'missing' \(--traceback shows where it comes from\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", BROKEN)
+def test_what_fails_in_a_loader_is_one_line_and_a_traceback_on_request(place, capsys):
+    text, code, words = BROKEN[place]
+    Path("broken.py").write_text(f"from bridges.loaders.template import *\n{text}\n")
+    argv = ["eval", *SMALL, "--loader", "broken.py"]
+    assert run(*argv) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(words, line), line
+    with pytest.raises(Exception) as caught:  # noqa: PT011  whatever the loader raised
+        run(*argv, "--traceback")
+    assert any("broken.py" in str(entry.path) for entry in caught.traceback) or caught.value.__cause__
+
+
 def test_traceback_shows_where_an_error_comes_from():
     with pytest.raises(FileNotFoundError):
         cli.main(["eval", "--weights", "gone.pth", "--traceback"])
@@ -306,7 +367,7 @@ def test_warnings_are_one_line(monkeypatch, capsys):
         warnings.simplefilter("always")
         monkeypatch.setattr(commands, "viz_lla", lambda *_, **__: warnings.warn("slow today", stacklevel=2))
         with pytest.raises(AttributeError):  # what the stand-in returns is no result
-            run("eval", *SMALL)
+            run("eval", *SMALL, "--traceback")
     assert "lla: warning: slow today\n" in capsys.readouterr().err
 
 

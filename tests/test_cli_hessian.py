@@ -87,7 +87,7 @@ def test_eval_draws_all_modes_with_hessian_axes_density_and_criteria(capsys):
         (["--curvature", "hesian"], "did you mean 'hessian'"),
         (["--parameters", "no.such"], "'no.such' matches no parameter"),
         (["--nkh", "-1"], "-1 is not a finite number greater than 0"),
-        (["--steps", "3"], "unrecognized arguments: --steps"),
+        (["--store", "x"], "unrecognized arguments: --store"),
         (["--weights", "missing.pth"], "missing.pth"),
     ],
 )
@@ -96,3 +96,16 @@ def test_a_wrong_command_line_ends_with_2_and_one_clear_line(argv, words, capsys
     error = capsys.readouterr().err
     assert words in error
     assert len(error.strip().splitlines()) == 1
+
+
+OF_THE_ORIGINAL = """-e 3 -lr 0.1 --dist 2 --steps 20 -vr 2 -np 4 -npp 2 -md add -ax random -nm filter -od 1 -lc 10
+    -ld logs --freeze 7 --all_modes"""
+
+
+def test_options_that_the_originals_script_takes_without_use_are_accepted_and_said_to_be_ignored(capsys):
+    assert run("esd", *QUICK, "--weights", "None", *OF_THE_ORIGINAL.split()) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    names = "epochs, lr, viz_rate, log_dir, dist, steps, num_plots, num_per_plot, mode, axes, norm, order, losscap"
+    assert (
+        line == f"lla esd: {names}, freeze, all_modes matter for lla eval and lla train only and are ignored"
+    )

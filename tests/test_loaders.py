@@ -199,6 +199,34 @@ def test_weights_of_another_size_name_the_key_and_both_shapes():
         lenet.ModelInit(7)
 
 
+def original_lenet():
+    """The layers of the original's LeNet under its names; its forward pass is that of ours."""
+    layers = {"conv1": nn.Conv2d(1, 6, 5, padding=2), "conv2": nn.Conv2d(6, 16, 5)}
+    layers |= {"fc1": nn.Linear(400, 120), "fc2": nn.Linear(120, 84), "fc3": nn.Linear(84, 10)}
+    return nn.ModuleDict(layers)
+
+
+def test_weights_of_the_originals_lenet_give_the_same_network(tmp_path):
+    net, images = original_lenet(), digits.bundled("test")[0][:5]
+    torch.save(net.state_dict(), tmp_path / "lenet_example.pth")
+    model = lenet.ModelInit(weight_path=tmp_path / "lenet_example.pth")
+    x = images
+    for conv in (net["conv1"], net["conv2"]):
+        x = nn.functional.max_pool2d(conv(x).relu(), 2)
+    expected = net["fc3"](net["fc2"](net["fc1"](x.flatten(1)).relu()).relu())
+    torch.testing.assert_close(model(images), expected)
+
+
+def test_weights_of_the_original_that_do_not_fit_are_refused_by_name(tmp_path):
+    state = original_lenet().state_dict()
+    torch.save({**state, "fc3.weight": torch.zeros(7, 84)}, tmp_path / "seven.pth")
+    with pytest.raises(ValueError, match=r"'classifier\.4\.weight' has shape \[7, 84\]"):
+        lenet.ModelInit(weight_path=tmp_path / "seven.pth")
+    torch.save({**state, "fc4.weight": torch.zeros(7, 84)}, tmp_path / "more.pth")
+    with pytest.raises(ValueError, match=r"has no 'fc4\.weight'"):
+        lenet.ModelInit(weight_path=tmp_path / "more.pth")
+
+
 def test_weights_with_a_key_too_many_name_it(tmp_path):
     torch.save({**nn.Linear(1, 1).state_dict(), "extra": torch.zeros(1)}, tmp_path / "more.pth")
     with pytest.raises(ValueError, match=r"more\.pth.*Linear, which has no 'extra'"):

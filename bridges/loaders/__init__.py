@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lla_func.errors import one_of
 
-__all__ = ["PROTOCOL", "READY", "accepts", "find"]
+__all__ = ["PROTOCOL", "READY", "accepts", "find", "inside"]
 
 READY = ("lenet", "mlp", "resnet", "template")
 """The loaders that come with the package."""
@@ -68,6 +70,19 @@ def accepts(function: Any, argument: str) -> bool:
     """Whether a function can be called with an argument of this name."""
     parameters = inspect.signature(function).parameters
     return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+@contextlib.contextmanager
+def inside(loader: str, element: str) -> Iterator[None]:
+    """Whatever goes wrong in a loader file's own code becomes a ValueError that names the file and the element."""
+    try:
+        yield
+    except Exception as error:
+        if loader in READY:  # these name what is wrong themselves
+            raise
+        raise ValueError(
+            f"{element} of loader {loader!r} fails with {type(error).__name__}: {error}"
+        ) from error
 
 
 def _run(path: Path) -> ModuleType:

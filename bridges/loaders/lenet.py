@@ -14,6 +14,15 @@ __all__ = ["EVALUATION_BATCH", "WEIGHTS", "CustomLoader", "CustomLoss", "LeNet",
 
 WEIGHTS = DATA / "lenet_digits.pth"
 
+ALIASES = {
+    "conv1": "features.0",
+    "conv2": "features.3",
+    "fc1": "classifier.0",
+    "fc2": "classifier.2",
+    "fc3": "classifier.4",
+}
+"""The layers' names in the original's LeNet, which is the same network: its weights files can be used."""
+
 
 class LeNet(nn.Module):
     """LeNet-5 with ReLU and max pooling in place of the original's tanh and subsampling; 61,706 parameters.
@@ -55,8 +64,11 @@ def ModelInit(
     weight_path: str | os.PathLike[str] | None = WEIGHTS,
     device: str | torch.device = "cpu",
 ) -> LeNet:
-    """LeNet-5 with the weights of a file: by default those trained on the bundled digits, None for random ones."""
+    """LeNet-5 with the weights of a file: by default those trained on the bundled digits, None for random ones.
+
+    Files of the original's LeNet, which were trained on MNIST, fit too (:data:`ALIASES`).
+    """
     model = LeNet(N_CLASSES)
     if weight_path is not None:
-        weights.load(model, weight_path)
+        weights.load(model, weight_path, aliases=ALIASES)
     return model.to(device)

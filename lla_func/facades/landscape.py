@@ -5,27 +5,26 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lla_func import modes, plots, products
 from lla_func import store as files
-from lla_func.analysis import Analysis, analyse
+from lla_func.analysis import analyse
 from lla_func.checkpoint import directions_of
 from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
-from lla_func.facades.common import files_line, provenance
+from lla_func.facades.common import provenance
 from lla_func.facades.curvature import Curvature, measured_curvature
 from lla_func.facades.request import Request, along, checked
+from lla_func.facades.result import LandscapeResult, arrays
 from lla_func.facades.spectrum import draw as draw_spectrum
 from lla_func.facades.spectrum import save as save_spectrum
-from lla_func.grid import Landscape, evaluate, surface
+from lla_func.grid import Landscape, evaluate
 from lla_func.objective import risk
 
 __all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
@@ -33,54 +32,6 @@ __all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
 
 ESD_STEPS = 100
 """Lanczos steps of the spectral density, as in the original."""
-
-
-@dataclass(frozen=True)
-class LandscapeResult:
-    """What :func:`viz_lla` found.
-
-    Attributes:
-        landscapes: one for each panel: coordinates, losses, angle and norms of the axes, diagnostics.
-        titles: the panels' titles.
-        center_loss: the loss at the trained point.
-        nonfinite: how many losses are NaN or infinite, over all panels.
-        seed: the seed of the random directions.
-        directions: the fixed ones before scaling, [2, P] (given, eigenvectors or moments); None for random ones.
-        settings: all that is needed to repeat the run, as saved in JSON.
-        seconds: how long the evaluation took.
-        paths: the files written, by what they hold; empty with ``to_save=False``.
-        hessian: eigenpairs, density and criteria, where Hessian axes or ``eval_hessian`` asked for them.
-        curvature: with Hessian axes, the loss's curvature along them as measured beside the eigenvalues.
-    """
-
-    landscapes: tuple[Landscape, ...]
-    titles: tuple[str, ...]
-    center_loss: float
-    nonfinite: int
-    seed: int
-    directions: Tensor | None
-    settings: Mapping[str, Any]
-    seconds: float
-    paths: Mapping[str, Path]
-    hessian: Analysis | None = None
-    curvature: Curvature | None = None
-
-    def __repr__(self) -> str:
-        """The panels as a short table, for a notebook; arrays are in the attributes."""
-        points = sum(len(landscape.losses) for landscape in self.landscapes)
-        rows = [
-            f"LandscapeResult: {points} points in {self.seconds:.1f} s",
-            f"  loss at the centre {self.center_loss:.6g}, seed {self.seed}",
-            f"  {'panel':<34}{'points':<12}{'smallest loss':<16}largest loss",
-        ]
-        for landscape, title in zip(self.landscapes, self.titles, strict=True):
-            dim = landscape.coords.shape[1]
-            shape = " x ".join([str(round(len(landscape.losses) ** (1 / dim)))] * dim)
-            finite = landscape.losses[landscape.losses.isfinite()].tolist() or [float("nan")]
-            rows.append(f"  {title:<34}{shape:<12}{min(finite):<16.6g}{max(finite):.6g}")
-        if self.nonfinite:
-            rows.append(f"  {self.nonfinite} losses are NaN or infinite")
-        return "\n".join([*rows, *files_line(self.paths)])
 
 
 def viz_lla(
@@ -308,7 +259,7 @@ def viz_lla(
                 paths[what] = plots.save(figure, folders[0] / f"{name}{suffix}.png")
             if to_viz:
                 plots.show(figure)
-    return _arrays(result, asked.cap, columns=2 if viz_dev else asked.columns) if return_loss else result
+    return arrays(result, asked.cap, columns=2 if viz_dev else asked.columns) if return_loss else result
 
 
 def check_request(*operands: Any, **options: Any) -> Request:
@@ -362,15 +313,3 @@ def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bo
         if title in ("hessian axes", "hessian axes, no norm"):
             axes = next(ax for ax in figure.axes if ax.get_title() == title)
             plots.quadratic_overlay(axes, landscape, result.curvature.eigenvalues, cap=cap, log=log)
-
-
-def _arrays(
-    result: LandscapeResult, cap: float | None, *, columns: int
-) -> np.ndarray | dict[str, np.ndarray]:
-    """The losses as the original returns them: one array, or a dict by row and column, clipped at the cap."""
-    highest = float("inf") if cap is None else cap
-    arrays = [surface(landscape).clamp(max=highest).numpy() for landscape in result.landscapes]
-    if len(arrays) == 1:
-        return arrays[0]
-    digits = len(str(columns - 1))  # more than one with more than ten columns, so that "111" has one reading
-    return {f"{i // columns}{i % columns:0{digits}d}": array for i, array in enumerate(arrays)}
