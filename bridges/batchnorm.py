@@ -136,7 +136,7 @@ def _recalibrating(
         return {name: (total / count).to(borrowed.constants[name].dtype) for name, total in sums.items()}
 
     def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
-        with torch.no_grad():
+        with torch.enable_grad():  # for losses that differentiate on their way (lla_func.objective.value)
             buffers = statistics(theta)
 
         def loss(theta: Tensor, batch: Batch) -> Tensor:

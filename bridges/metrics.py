@@ -18,7 +18,7 @@ from bridges.branching import observe
 from bridges.criteria import averages, reduction_of
 from bridges.modules import Borrowed, Task, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
-from lla_func.objective import Batch, Objective, check, samples, tiles
+from lla_func.objective import Batch, Objective, check, samples, tiles, value
 
 __all__ = ["Loss", "Metric", "ModelWrapper", "wrap_model"]
 
@@ -96,8 +96,8 @@ class Metric:
         batches = self.batches if batch is None else [batch]
         if return_pred:
             return self.loss(module, next(iter(batches))), None
-        with torch.no_grad():
-            return _combined(((self.loss(module, part), samples(part)) for part in batches), self.reduction)
+        losses = ((_number(partial(self.loss, module), part), samples(part)) for part in batches)
+        return _combined(losses, self.reduction)
 
     def objective(
         self, model: nn.Module, *, batchnorm: str = "eval", dropout_seed: int | None = None
@@ -267,8 +267,8 @@ class Loss(Metric):
         if return_pred:
             return self._on(run, (self.inputs, self.target) if batch is None else batch)
         batches = self.batches if batch is None else [batch]
-        with torch.no_grad():
-            return _combined(((self._on(run, part)[0], samples(part)) for part in batches), self.reduction)
+        losses = ((_number(lambda one: self._on(run, one)[0], part), samples(part)) for part in batches)
+        return _combined(losses, self.reduction)
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""
@@ -300,12 +300,24 @@ class Loss(Metric):
         return averages(self.criterion, self.batches) and _confirmed(objective)
 
 
-def _combined(parts: Iterable[tuple[Tensor, int]], reduction: str) -> float:
+def _number(loss: Callable[[Batch], Any], batch: Batch) -> float:
+    """The loss on a batch as a number, with a graph, which takes memory, only where the loss can't do without."""
+    try:
+        with torch.no_grad():
+            return float(loss(batch))
+    except RuntimeError as error:
+        if "not require grad" not in str(error):
+            raise
+    with torch.enable_grad():  # it differentiates on its way
+        return float(loss(batch).detach())
+
+
+def _combined(parts: Iterable[tuple[float, int]], reduction: str) -> float:
     """The sample-weighted mean of losses, or their sum."""
     losses, weights = zip(*parts, strict=True)
     if reduction == "sum":
-        return sum(float(loss) for loss in losses)
-    return sum(float(loss) * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+        return sum(losses)
+    return sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
 
 
 TRIAL = 5
@@ -323,12 +335,12 @@ def _confirmed(objective: Objective) -> bool:
         return True
     parts = list(tiles(whole, count // 3 + 1 if count > 2 else 1))
     weights = [samples(part) / count if objective.reduction == "mean" else 1.0 for part in parts]
-    with torch.no_grad():
-        try:
-            expected, branches = observe(partial(objective.loss, objective.theta), whole)
-            losses = [objective.loss(objective.theta, part).double() for part in parts]
-        except (RuntimeError, ValueError, IndexError):  # a model for one size of batch: it can't be cut
-            return False
+    loss = partial(value, objective.loss, objective.theta)
+    try:
+        expected, branches = observe(loss, whole)
+        losses = [loss(part).double() for part in parts]
+    except (RuntimeError, ValueError, IndexError):  # a model for one size of batch: it can't be cut
+        return False
     shares = torch.stack(losses) * torch.tensor(weights, dtype=torch.float64, device=expected.device)
     # Relative to the losses themselves, which may be as small as they like.
     bound = torch.finfo(objective.theta.dtype).eps ** 0.5 * shares.abs().sum()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func.objective import Batch, Objective, tiles, weigh, weighed
+from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
 __all__ = ["check_factors", "outputs_and_criterion", "sample_losses", "sample_weights"]
 
@@ -55,9 +55,9 @@ def check_factors(objective: Objective) -> None:
     assert objective.outputs is not None
     assert objective.criterion is not None
     _, batch = next(weighed(objective))
-    with torch.no_grad():
-        whole = float(objective.loss(objective.theta, batch))
-        parts = float(objective.criterion(objective.outputs(objective.theta, batch), batch))
+    criterion, outputs = objective.criterion, objective.outputs
+    whole = float(value(objective.loss, objective.theta, batch))
+    parts = float(value(lambda theta, batch: criterion(outputs(theta, batch), batch), objective.theta, batch))
     if abs(whole - parts) > torch.finfo(objective.theta.dtype).eps ** 0.5 * abs(whole):
         raise ValueError(
             f"criterion(outputs) is {parts:.8g}, but the loss is {whole:.8g}; they must be the same"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lla_func.fingerprint import fingerprint
-from lla_func.objective import Objective, weighed
+from lla_func.objective import Objective, value, weighed
 from lla_func.operators import Operator
 from lla_func.probes import probes
 
@@ -75,8 +75,7 @@ def check_reproducible(objective: Objective, name: str) -> float:
             f"{name} needs the same data in every pass, but the first batch differs between two passes. Look for a "
             "loader with shuffle=True and for random augmentation; pass list(loader) to draw them once"
         )
-    with torch.no_grad():
-        once, twice = (float(objective.loss(objective.theta, first)) for _ in range(2))
+    once, twice = (float(value(objective.loss, objective.theta, first)) for _ in range(2))
     if abs(once - twice) > torch.finfo(objective.theta.dtype).eps ** 0.5 * abs(once):
         raise ValueError(
             f"{name} needs a deterministic loss, but two evaluations gave {once:.8g} and {twice:.8g}. Look for dropout "

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import flop_registry
 from lla_func.chart import Chart
 from lla_func.dispatch import DispatchMode
 from lla_func.engines.rules import RULES
-from lla_func.objective import Objective, beginning, loss_at, samples
+from lla_func.objective import Objective, beginning, loss_at, samples, value
 
 __all__ = ["Census", "choose", "take"]
 
@@ -102,7 +102,7 @@ def take(objective: Objective, theta: Tensor) -> Census:
     batch = next(iter(objective.batches))
     tile = beginning(objective, TILE)
     with torch.no_grad(), counter:
-        loss_at(objective, theta)(theta, tile)
+        value(loss_at(objective, theta), theta, tile)
     scale = samples(batch) / samples(tile)
     return Census(
         operations=counter.operations,

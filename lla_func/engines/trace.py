@@ -7,6 +7,7 @@ recording would bake in wrongly raises :class:`TraceError` here instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -16,9 +17,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from lla_func.engines.record import Recording, TraceError, record, writes
-from lla_func.objective import Batch, Loss
+from lla_func.objective import Batch, Loss, value
 
 __all__ = ["TraceError", "signature", "tensors", "trace"]
+
+DIFFERENTIATES = re.compile(r"requires_grad_\(\)|not require grad|not have been used in the graph")
+"""What torch says where a loss takes derivatives on its way: it can't do so while it is made functional."""
 
 EXPORTS = frozenset([Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__])
 """Methods that hand the values of a tensor to the world outside torch."""
@@ -54,23 +58,37 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
 
     def flat(theta: Tensor, *values: Tensor) -> Tensor:
         filled = list(leaves)
-        for place, value in zip(places, values, strict=True):
-            filled[place] = value
+        for place, tensor in zip(places, values, strict=True):
+            filled[place] = tensor
         return loss(theta, pytree.tree_unflatten(filled, spec))
 
     inputs = theta, *tensors(batch)
-    with _NoExports():
-        recording = record(torch.func.functionalize(flat, remove="mutations"), *inputs)
+    try:
+        with _NoExports():
+            recording = record(torch.func.functionalize(flat, remove="mutations"), *inputs)
+    except RuntimeError as error:
+        if not DIFFERENTIATES.search(str(error)):
+            raise
+        with _NoExports(everything=True):
+            recording = record(lambda x, *rest: value(lambda x, rest: flat(x, *rest), x, rest), *inputs)
     if any(map(writes, recording.graph.nodes)):  # hidden in a larger operation, such as circular padding
         recording = record(torch.func.functionalize(recording.__call__, remove="mutations"), *inputs)
     return recording
 
 
 class _NoExports(TorchFunctionMode):
-    """Raises where values leave torch: what comes back is a constant, and a functional tensor may have no memory."""
+    """Raises where values leave torch: what comes back is a constant, and a functional tensor may have no memory.
+
+    Args:
+        everything: whether for all tensors, in a recording where none is functional.
+    """
+
+    def __init__(self, *, everything: bool = False) -> None:
+        super().__init__()
+        self.everything = everything
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in EXPORTS and torch._is_functional_tensor(args[0]):
+        if function in EXPORTS and (self.everything or torch._is_functional_tensor(args[0])):
             raise TraceError(f"it reads values out with {function.__name__}()")
         return function(*args, **(kwargs or {}))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lla_func.chart import Chart
-from lla_func.objective import Objective, combined, samples, weighed
+from lla_func.objective import Objective, combined, samples, value, weighed
 from lla_func.plan import Plan
 
 __all__ = ["prepare"]
@@ -50,7 +50,7 @@ def prepare(
         thetas = torch.addmm(chart.origin, coefficients.to(chart.basis), chart.basis)
         losses, weights = [], []
         for weight, batch in weighed(objective):
-            losses.append(losses_of(thetas, batch))
+            losses.append(value(losses_of, thetas, batch))
             weights.append(weight)
         return combined(objective, losses, weights)
 

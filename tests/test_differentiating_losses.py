@@ -1,0 +1,158 @@
+"""Losses that differentiate on their way, such as residuals of differential equations, have landscapes and Hessians."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from state import unchanged
+from torch import Tensor, nn
+
+from bridges.metrics import Loss, Metric
+from lla_func import chart, products
+from lla_func.differentiable import differentiable
+from lla_func.grid import EngineFallbackWarning, evaluate
+from lla_func.objective import from_loss, risk, tiles
+
+POINTS = torch.linspace(0.1, 1, 9, dtype=torch.float64)[:, None]
+
+
+def network(inputs: int = 1) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(inputs, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def slope(u: Tensor, x: Tensor) -> Tensor:
+    return torch.autograd.grad(u.sum(), x, create_graph=True)[0]
+
+
+def residual(model, x: Tensor) -> Tensor:
+    """Of u'' + u' + u = 0, with u(0) = 1."""
+    u = model(x)
+    du = slope(u, x)
+    return (slope(du, x) + du + u).square().mean() + (model(0 * x[:1]) - 1).square().sum()
+
+
+class Equation(Metric):
+    """Collocation points among the data; gradients are asked for in the loss."""
+
+    def loss(self, model, batch):
+        return residual(model, batch[0].requires_grad_())
+
+
+class Inside(Metric):
+    """Collocation points that belong to the metric, and require gradients for good."""
+
+    def __init__(self):
+        super().__init__()
+        self.x = POINTS.clone().requires_grad_()
+
+    def __call__(self, model):
+        return residual(model, self.x)
+
+
+class Potential(nn.Module):
+    """Energies and forces."""
+
+    def __init__(self):
+        super().__init__()
+        self.energy = network(3)
+
+    def forward(self, x):
+        x = x.requires_grad_()
+        energy = self.energy(x)
+        return torch.cat([energy, -slope(energy, x)], 1)
+
+
+def potential():
+    x = torch.linspace(-1, 1, 18, dtype=torch.float64).reshape(6, 3)
+    return Loss(nn.MSELoss(), x, torch.linspace(0, 1, 24, dtype=torch.float64).reshape(6, 4)).objective(
+        Potential()
+    )
+
+
+def pure():
+    model = network()
+    named = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters, x):
+        return residual(
+            lambda x: torch.func.functional_call(model, parameters, (x,)), x.clone().requires_grad_()
+        )
+
+    return from_loss(loss, named, [POINTS])
+
+
+MADE = {
+    "equation": lambda: Equation(POINTS.clone(), POINTS).objective(network()),
+    "points inside": lambda: Inside().objective(network()),
+    "points that require gradients": lambda: Equation(POINTS.clone().requires_grad_(), POINTS).objective(
+        network()
+    ),
+    "potential": potential,
+    "pure": pure,
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("engine", ["loop", "hoisted", "auto", "vmap"])
+def test_every_engine_gives_the_losses(name, engine):
+    objective = MADE[name]()
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(2, len(objective.theta), generator=generator, dtype=torch.float64)
+    plane = chart.span(objective.theta, *basis)
+    axis = torch.linspace(-0.5, 0.5, 5, dtype=torch.float64)
+    coords = chart.mesh(axis, axis)
+    with differentiable():
+        expected = [
+            objective.loss(objective.theta + row @ basis, objective.batches[0]).item() for row in coords
+        ]
+    # Blocks of points can't share a pass in which gradients are taken.
+    with pytest.warns(EngineFallbackWarning) if engine == "vmap" else nullcontext():
+        landscape = evaluate(objective, plane, coords, engine=engine)
+    torch.testing.assert_close(landscape.losses, torch.tensor(expected, dtype=torch.float64))
+    assert landscape.diagnostics["engine"] == ("hoisted" if engine == "hoisted" else "loop")
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("kernel", ["auto", "vjp"])
+def test_products_are_those_of_the_dense_hessian(name, kernel):
+    objective = MADE[name]()
+    operator = products.hessian(objective, kernel=kernel)
+    with differentiable():
+        (batch,) = objective.batches
+        dense = torch.autograd.functional.hessian(lambda theta: objective.loss(theta, batch), objective.theta)
+    found = operator.matvec(torch.eye(operator.dim, dtype=torch.float64))
+    torch.testing.assert_close(found, dense)
+    slopes = products.finite_difference(objective).matvec(torch.eye(operator.dim, dtype=torch.float64))
+    torch.testing.assert_close(slopes, dense, rtol=1e-5, atol=1e-6 * float(dense.abs().max()))
+
+
+@pytest.mark.parametrize("kernel", ["linearize", "recompute"])
+def test_kernels_that_can_not_go_through_name_the_one_that_can(kernel):
+    with pytest.raises(RuntimeError, match=r"stopped at torch.autograd.grad: .* kernel='vjp'"):
+        products.hessian(MADE["points inside"](), kernel=kernel)
+
+
+def test_the_factors_of_a_loss_may_differentiate_too():
+    objective = potential()
+    ggn, fisher = (make(objective) for make in (products.ggn, products.fisher))
+    with differentiable():
+        (batch,) = objective.batches
+        outputs = torch.autograd.functional.jacobian(lambda t: objective.outputs(t, batch), objective.theta)
+        slopes = [
+            torch.autograd.functional.jacobian(lambda t, one=one: objective.loss(t, one), objective.theta)
+            for one in tiles(batch, 1)
+        ]
+    jacobian, eye = outputs.flatten(0, 1), torch.eye(ggn.dim, dtype=torch.float64)
+    torch.testing.assert_close(ggn.matvec(eye), 2 * jacobian.T @ jacobian / len(jacobian))
+    torch.testing.assert_close(fisher.matvec(eye), torch.stack(slopes).T @ torch.stack(slopes) / len(slopes))
+
+
+def test_a_metric_that_differentiates_can_be_called():
+    model = network()
+    metric = Equation(POINTS.clone(), POINTS)
+    with unchanged(model):
+        assert metric(model) == pytest.approx(float(risk(metric.objective(model))))
