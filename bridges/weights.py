@@ -30,7 +30,12 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        torch.save({key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}, file)
+        try:
+            torch.save({key: tensor.detach().cpu() for key, tensor in model.state_dict().items()}, file)
+        except RuntimeError as error:  # torch's own, while it closes a file that there was no room for
+            if isinstance(cause := error.__context__, OSError):
+                raise cause from error
+            raise
     return path
 
 

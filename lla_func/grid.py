@@ -22,7 +22,6 @@ from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
 from lla_func.plan import Plan, checked
 from lla_func.precision import full_precision
-from lla_func.store import writable_directory
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
@@ -117,7 +116,7 @@ def evaluate(
     if sampling == "chebyshev":
         mesh_axes(coords)
     if store is not None:
-        store = writable_directory("store", store)
+        store = checkpoint.directory("store", store)
 
     make = partial(
         Evaluator,
@@ -147,8 +146,8 @@ def evaluate(
             settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
             identity = checkpoint.identity(objective, chart, coords, settings)
             job = checkpoint.begin(store, identity, lambda: _settled(make(plan=given_plan), coords))
-            if job.finished:
-                return checkpoint.load_landscape(store)
+            if job.landscape is not None:
+                return job.landscape
             working, rates = make(plan=job.plan), job.rates
             losses_at = checkpoint.remembered(working, job, advance=_updating(bar))
         if sampling == "grid":

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import os
+import re
 import secrets
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 import numpy as np
@@ -20,15 +22,23 @@ from torch import Tensor
 
 from lla_func.landscape import Landscape
 
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 __all__ = [
     "append_line",
     "file_name",
     "load_arrays",
     "load_landscapes",
+    "plain",
     "replacing",
     "save_arrays",
     "save_json",
     "save_landscapes",
+    "sweep",
     "writable_directory",
 ]
 
@@ -109,16 +119,62 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
         ['log.txt']
     """
     target = Path(path).resolve()  # through a symbolic link, which is then kept
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    with _naming(target):
+        temporary, file = _temporary(target.parent)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(directory: PathLike) -> None:
+    """Removes what killed writes (:func:`replacing`) left in a directory; a file that is being written stays.
+
+    Whoever writes holds a lock on the file, which the system releases when the process ends, however it ends.
+    """
+    for path in Path(directory).glob(".*.tmp"):
+        if re.fullmatch(r"\.[0-9a-f]+\.tmp", path.name):
+            with suppress(OSError):  # it is being written, or somebody else has removed it
+                with open(path, "r+b") as file:
+                    _hold(file)
+                path.unlink()
+
+
+def _temporary(directory: Path) -> tuple[Path, IO[bytes]]:
+    """A new file for writing that :func:`sweep` leaves alone.
+
+    Not one of tempfile's: those are private to the user, these follow the umask as any other result does.
+    """
+    while True:
+        path = directory / f".{secrets.token_hex(8)}.tmp"
+        file = open(path, "xb")  # noqa: SIM115 (the caller closes it)
+        with suppress(OSError):  # where a file system has no locks, nothing is swept either
+            _hold(file)
+        if path.exists():  # it was not swept before it was held
+            return path, file
+        file.close()
+
+
+def _hold(file: IO[bytes]) -> None:
+    """Locks an open file, or raises an OSError because another process has. Windows removes no open file anyway."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Errors of the system name the file that was to be written, a full disk's too, which name none."""
     try:
-        # not tempfile: its files are private to the user, these follow the umask as any other result does
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        temporary = str(error.filename or "").endswith(".tmp")
+        if error.errno is None or not (error.filename is None or temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def save_arrays(path: PathLike, /, **arrays: Any) -> Path:
@@ -149,21 +205,26 @@ def load_arrays(path: PathLike) -> dict[str, np.ndarray]:
         ValueError: the file is no npz file, or has Python objects in it.
         OSError: the file can not be read.
     """
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{str(path)!r} is not an npz file of plain numbers: {error}") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file):
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    return {name: archive[name] for name in archive.files}
+        except (
+            Exception
+        ) as error:  # a damaged file may say anything of its own contents, and so may its errors
+            raise ValueError(f"{str(path)!r} is not an npz file of plain numbers: {error}") from error
 
 
-def save_landscapes(path: PathLike, landscapes: Sequence[Landscape], titles: Sequence[str]) -> Path:
+def save_landscapes(
+    path: PathLike, landscapes: Sequence[Landscape], titles: Sequence[str], **more: Any
+) -> Path:
     """Writes landscapes and their titles to one npz file; :func:`load_landscapes` is the exact inverse.
 
     Coordinates and losses are arrays; the rest is JSON text inside the file, so what a chart summary or
     diagnostics hold must be plain data (see :func:`save_json`; tuples come back as lists, dtypes and devices
-    as strings).
+    as strings). Further arrays (``more``) are kept beside them; :func:`load_arrays` finds them.
 
     Example:
         >>> line = torch.linspace(-1, 1, 5, dtype=torch.float64)
@@ -189,7 +250,7 @@ def save_landscapes(path: PathLike, landscapes: Sequence[Landscape], titles: Seq
             }
         )
     # Python's JSON writes NaN and infinity as such and reads them back; nothing else reads this text
-    return save_arrays(path, **arrays, notes=np.array(json.dumps(_plain(notes, "landscapes"))))
+    return save_arrays(path, **arrays, notes=np.array(json.dumps(_plain(notes, "landscapes"))), **more)
 
 
 def load_landscapes(path: PathLike) -> tuple[list[Landscape], list[str]]:
@@ -227,18 +288,27 @@ def save_json(path: PathLike, mapping: Mapping[str, Any]) -> Path:
     Raises:
         TypeError: a value is none of these; where it lies is named.
     """
-    text = json.dumps(_finite(_plain(mapping, "")), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(mapping), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
         file.write(text.encode() + b"\n")
     return Path(path)
+
+
+def plain(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`save_json` writes of a mapping, and what reading that gives."""
+    return _finite(_plain(mapping, ""))
 
 
 def append_line(path: PathLike, text: str) -> Path:
     """Adds one line to a log file, in a single write, so that concurrent runs do not mix within a line."""
     if "\n" in text or "\r" in text:
         raise ValueError(f"text={text!r} has a line break; pass one line")
-    with open(path, "ab", buffering=0) as file:
-        file.write(text.encode() + b"\n")
+    with _naming(Path(path)), open(path, "ab", buffering=0) as file:
+        content = text.encode() + b"\n"
+        if (written := file.write(content)) < len(
+            content
+        ):  # the disk is full, which only the next write says
+            file.write(content[written:])
     return Path(path)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lla_func import jobs, modes
 from lla_func import store as files
+from lla_func.checkpoint import directory
 from lla_func.distributed import is_first
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, seed_of
@@ -110,7 +111,7 @@ def checked(**arguments: Any) -> Request:
     name = files.file_name("cur_name", name)
     writes = asked.to_save and is_first(asked.group)
     folders = folders_of(asked.viz_dir, asked.res_dir) if writes else None
-    store = None if asked.store is None else files.writable_directory("store", asked.store)
+    store = None if asked.store is None else directory("store", asked.store)
 
     objective = objective_of(
         asked.model, asked.metric, asked.device, batchnorm=asked.batchnorm, dropout_seed=asked.dropout_seed
