@@ -12,7 +12,7 @@ from lla_func.krylov import apply, inner, rows_per_block
 from lla_func.operators import Operator
 from lla_func.probes import generator_from, probes
 from lla_func.quadrature import Quadrature
-from lla_func.xtrace import xtrace
+from lla_func.xtrace import trace_of_columns, xtrace
 
 __all__ = ["trace"]
 
@@ -35,8 +35,8 @@ def trace(
     captures the large eigenvalues and averages over leaving each probe out; it wins by far where the spectrum
     decays and loses a little where it's flat. It holds 3 vectors a probe. Eigenpairs already ``known`` are
     taken out first, exactly, which removes most of the variance of a spectrum with outliers (the idea of
-    Hutch++). Where P is no more than the first batch of products, the trace is read off the unit vectors
-    exactly.
+    Hutch++). Where ``max_products`` leave room for P of them and so many more samples are expected to be needed,
+    or no further ones fit beside, the trace is read off the unit vectors exactly.
 
     Args:
         operator: the symmetric map.
@@ -90,19 +90,21 @@ def trace(
         return found._replace(value=taken_out + found.value, samples=taken_out + found.samples)
 
     samples = torch.zeros(0, dtype=torch.float64) if reuse is None else _reused_forms(operator, reuse, known)
-    if operator.dim <= min(min_probes, max_products) and len(samples) < min_probes:
-        identity = torch.eye(operator.dim, dtype=operator.dtype, device=operator.device)
-        exact = float(apply(operator, identity).diagonal().sum(dtype=torch.float64))
-        return Estimate(exact, 0.0, samples[:0], operator.dim, True)
     at_once = min(rows_per_block(operator, 2, block=block), max_products)
     at_once = at_once if block is not None else min(at_once, min_probes)
     spent = 0
     while True:
         error = standard_error(samples)
-        converged = len(samples) >= min_probes and error <= tol * (size + float(samples.abs().mean()))
-        if converged or spent >= max_products:
+        goal = tol * (size + float(samples.abs().mean()))
+        converged = len(samples) >= min_probes and error <= goal
+        left = max_products - spent
+        if converged or left <= 0:
             break
-        count = min(at_once, max_products - spent)
+        count = min(at_once, left)
+        wanted = min_probes if len(samples) < min_probes else len(samples) * ((error / goal) ** 2 - 1)
+        if operator.dim <= left and (operator.dim <= wanted or operator.dim > left - count):
+            exact = trace_of_columns(operator)
+            return exact._replace(products=spent + exact.products)
         drawn = probes(operator.dim, count, seed=generator, dtype=operator.dtype, device=operator.device)
         samples = torch.cat([samples, inner(drawn, apply(rest, drawn)).cpu()])
         spent += len(drawn)

@@ -12,7 +12,7 @@ from lla_func.krylov import apply, inner, rows_per_block
 from lla_func.operators import Operator
 from lla_func.probes import generator_from, probes
 
-__all__ = ["xtrace"]
+__all__ = ["trace_of_columns", "xtrace"]
 
 
 def xtrace(
@@ -60,10 +60,8 @@ def xtrace(
         2.0
     """
     dim = operator.dim
-    if dim <= 2 * min_probes:  # as many products as there are columns: be exact
-        identity = torch.eye(dim, dtype=operator.dtype, device=operator.device)
-        exact = float(_products(operator, identity).diagonal().sum(dtype=torch.float64))
-        return Estimate(exact, 0.0, torch.zeros(0, dtype=torch.float64), dim, True)
+    if dim <= 2 * min_probes or dim <= max_products < dim + 2 * min_probes:
+        return trace_of_columns(operator)
     generator = generator_from(seed, stream=4)
     # rows: the probes W, the basis Q, its images A Q
     drawn = basis = images = torch.zeros(0, dim, dtype=operator.dtype, device=operator.device)
@@ -85,9 +83,34 @@ def xtrace(
         scale = float(torch.linalg.eigvalsh(projected).abs().sum()) + extra_scale
         converged = error <= tol * scale
         following = min(2 * count, max_products // 2, dim // 2)
+        if not converged and _columns_instead(dim, 2 * count, 2 * following, max_products):
+            exact = trace_of_columns(operator)
+            return exact._replace(products=2 * count + exact.products)
         if converged or following <= count:
             return Estimate(value, error, samples, 2 * count, converged)
         count = following
+
+
+def _columns_instead(dim: int, spent: int, following: int, max_products: int) -> bool:
+    """Whether to be exact: it's affordable, and going on is impossible, costs as much, or leaves no room for it."""
+    going_on = following - spent
+    return dim <= max_products - spent and (not 0 < going_on < dim or dim > max_products - following)
+
+
+def trace_of_columns(operator: Operator) -> Estimate:
+    """The exact trace, from the product with every unit vector.
+
+    Example:
+        >>> from lla_func.operators import from_matrix
+        >>> trace_of_columns(from_matrix(torch.tensor([[1.0, 5.0], [5.0, 2.0]]))).value
+        3.0
+    """
+    dim, total = operator.dim, 0.0
+    for index in torch.arange(dim).split(rows_per_block(operator, 2, block=None)):
+        units = torch.zeros(len(index), dim, dtype=operator.dtype, device=operator.device)
+        units[torch.arange(len(index)), index] = 1.0
+        total += float(apply(operator, units)[torch.arange(len(index)), index].sum(dtype=torch.float64))
+    return Estimate(total, 0.0, torch.zeros(0, dtype=torch.float64), dim, True)
 
 
 def _products(operator: Operator, rows: Tensor) -> Tensor:

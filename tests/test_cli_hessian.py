@@ -9,7 +9,7 @@ import pytest
 
 from tests.command import run
 
-QUICK = ["--loader", "template", "--esd_n_iter", "6", "--trace_n_iter", "10"]
+QUICK = ["--loader", "template", "--esd_n_iter", "6", "--trace_n_iter", "10", "--trace_tol", "10"]
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")

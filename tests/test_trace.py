@@ -29,7 +29,7 @@ TRACES = {
 def test_two_standard_errors_cover_the_trace_as_often_as_they_should(name: str, how: str) -> None:
     values = SPECTRA["outliers"] if name == "outliers" else 0.93 ** torch.arange(200, dtype=F64)
     operator = prescribed(values)
-    options = dict(TRACES[how])
+    options = {"max_products": 90, **TRACES[how]}  # less than P, or it would be exact
     known = spectrum.eigenpairs(operator, options.pop("known"), seed=77) if "known" in options else None
     reused = options.pop("reuse", 0)
     trials = 150
@@ -85,8 +85,9 @@ def test_reused_probes_give_their_samples_for_nothing() -> None:
 @pytest.mark.parametrize("method", ["hutchinson", "xtrace"])
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_traces_scale_with_the_operator(method: str, scale: float) -> None:
-    one = spectrum.trace(prescribed(SPECTRA["outliers"]), method=method, tol=0.05)
-    scaled = spectrum.trace(prescribed(SPECTRA["outliers"] * scale), method=method, tol=0.05)
+    options = {"method": method, "tol": 0.05, "max_products": 90}
+    one = spectrum.trace(prescribed(SPECTRA["outliers"]), **options)
+    scaled = spectrum.trace(prescribed(SPECTRA["outliers"] * scale), **options)
     assert scaled.value == pytest.approx(scale * one.value, rel=1e-6)
     assert scaled.standard_error == pytest.approx(scale * one.standard_error, rel=1e-5)
     assert scaled.products == one.products
@@ -102,6 +103,31 @@ def test_exact_cases_are_exact_and_say_so(method: str) -> None:
     low_rank = spectrum.trace(prescribed(SPECTRA["rank three"]), method="xtrace")
     assert low_rank.value == pytest.approx(7.9, rel=1e-9)
     assert low_rank.standard_error < 1e-9
+
+
+@pytest.mark.parametrize("method", ["hutchinson", "xtrace"])
+@pytest.mark.parametrize("budget", [100, 101, 119, 120, 130, 200, 1000, 10**6])
+def test_the_trace_is_exact_where_p_products_are_within_the_budget(method: str, budget: int) -> None:
+    operator, calls = counted(prescribed(SPECTRA["outliers"]))
+    found = spectrum.trace(operator, method=method, tol=1e-9, max_products=budget)
+    assert found.value == pytest.approx(float(SPECTRA["outliers"].sum()), rel=1e-12)
+    assert (found.standard_error, found.converged) == (0.0, True)
+    assert found.products == sum(calls) <= min(budget, 200)
+    known = spectrum.eigenpairs(operator, 3)
+    deflated = spectrum.trace(operator, method=method, tol=1e-9, max_products=budget, known=known)
+    assert deflated.value == pytest.approx(found.value, rel=1e-12)
+    assert deflated.standard_error == 0.0
+
+
+@pytest.mark.parametrize("method", ["hutchinson", "xtrace"])
+def test_the_trace_is_sampled_where_that_is_enough_or_all_there_is(method: str) -> None:
+    operator = prescribed(SPECTRA["outliers"])
+    sampled = spectrum.trace(operator, method=method, max_products=99)
+    assert sampled.standard_error > 0
+    assert (sampled.products <= 99, sampled.converged) == (True, False)
+    cheap = spectrum.trace(operator, method=method, tol=0.5, max_products=1000)
+    assert cheap.converged
+    assert cheap.products < 50
 
 
 def test_xtrace_equals_its_definition() -> None:
@@ -145,7 +171,7 @@ def test_float32_estimates_are_close_to_float64_ones() -> None:
     values = SPECTRA["outliers"]
     single, double = prescribed(values.float()), prescribed(values)
     for method in ("hutchinson", "xtrace"):
-        one = spectrum.trace(single, method=method, tol=0.05)
+        one = spectrum.trace(single, method=method, tol=0.05, max_products=90)
         assert abs(one.value - float(values.sum())) < 4 * one.standard_error
     nodes = spectrum.quadrature(single, 8).nodes
     assert nodes.dtype == F64

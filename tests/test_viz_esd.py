@@ -102,7 +102,7 @@ def test_what_is_not_asked_for_is_none(run):
 
 
 def test_errors_products_and_times_are_attributes(run):
-    result = run(eigs=True, trace=True, calc_crit=True, n_v=3, esd_n_iter=12)
+    result = run(eigs=True, trace=True, trace_tol=1.0, calc_crit=True, n_v=3, esd_n_iter=12)
     assert result.residuals.shape == (2,)
     assert result.trace_error > 0
     assert result.nodes.shape == result.weights.shape == (3, 12)
@@ -139,6 +139,7 @@ def test_products_are_counted_one_by_one(case):
     assert count - base == 10
 
 
+@pytest.mark.filterwarnings("ignore:the trace .* did not converge")
 def test_the_trace_and_its_error_cover_the_truth(run, matrix):
     hits = sum(
         abs((found := run(esd=False, trace=True, trace_n_iter=30, seed=seed)).trace - float(matrix.trace()))
@@ -268,6 +269,7 @@ def test_measured_curvature_is_the_eigenvalue_at_every_scale_of_the_loss(factor,
     assert found.measured == pytest.approx(found.eigenvalues, rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:the trace .* did not converge")
 def test_the_trace_is_unbiased_beside_eigenpairs_of_the_same_run():
     objective = from_loss(lambda t, _: 0.5 * t.square().sum(), torch.zeros(200, dtype=torch.float64))
     options = {"eigs": True, "trace": True, "trace_n_iter": 10, "esd_n_iter": 10, "to_save": False}
@@ -340,6 +342,32 @@ def test_the_quadratic_prediction_is_drawn_on_request(case, tmp_path):
     plain = viz_lla(case.model, case.metric, cur_name="plain", **options).paths["contour"].read_bytes()
     overlaid = viz_lla(case.model, case.metric, cur_name="plain", quadratic=True, **options)
     assert overlaid.paths["contour"].read_bytes() != plain
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"trace": True, "trace_n_iter": 20},
+            r"the trace .* did not converge to trace_tol=0.001 in 20 products: its standard error is .*; raise "
+            r"trace_n_iter \(75 make it exact\) or trace_tol",
+        ),
+        (
+            {"eigs": True, "eigs_tol": 1e-9, "eigs_n_iter": 5},
+            "the eigenpairs did not converge to eigs_tol=1e-09 in 10 products: residuals reach .*; raise eigs_n_iter",
+        ),
+    ],
+)
+def test_what_did_not_converge_is_warned_of(run, options, words):
+    with pytest.warns(UserWarning, match=words) as caught:
+        run(esd=False, **options)
+    assert caught[0].filename == __file__
+
+
+def test_a_trace_with_p_products_within_the_budget_is_exact(run, matrix):
+    found = run(esd=False, trace=True, trace_n_iter=75)
+    assert found.trace == pytest.approx(float(matrix.trace()), rel=1e-9)
+    assert found.trace_error == 0.0
 
 
 @pytest.mark.parametrize(

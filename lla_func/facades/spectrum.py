@@ -15,6 +15,7 @@ from lla_func import plots, products, store
 from lla_func.analysis import Analysis, Criteria, analyse
 from lla_func.distributed import is_first, shared
 from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.facades.caveats import warn_of_what_did_not_converge
 from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
 from lla_func.kernels import KERNELS
 from lla_func.objective import Objective
@@ -211,6 +212,7 @@ def viz_esd(
     analysis = analyse(operator, **asked.analysis)
     settings |= {"seed": asked.seed, "operator": operator.name, **provenance(objective)}
     seconds = time.perf_counter() - start
+    warn_of_what_did_not_converge(analysis, operator.dim, eigs_tol=eigs_tol, trace_tol=trace_tol)
     paths = {} if folders is None else save(analysis, name, folders[1], settings=settings)
     if esd and (to_save or to_viz):
         paths |= draw(analysis, name, folders[0] if folders else None, show=to_viz)
