@@ -16,6 +16,7 @@ from bridges.batches import available, checked, from_loader, move
 from bridges.batchnorm import behave
 from bridges.branching import observe
 from bridges.criteria import averages, reduction_of
+from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
 from lla_func.objective import Batch, Objective, check, samples, tiles, value
@@ -117,7 +118,10 @@ class Metric:
         batches = self.batches
         held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
         borrowed = Borrowed(model, held=held, device=device)
-        behaviour = behave(borrowed, self.loss, batches, batchnorm=batchnorm, dropout_seed=dropout_seed)
+        guard = Guard()
+        behaviour = behave(
+            borrowed, partial(guard, self.loss), batches, batchnorm=batchnorm, dropout_seed=dropout_seed
+        )
         objective = Objective(
             loss=behaviour.loss,
             theta=borrowed.theta,
@@ -130,10 +134,14 @@ class Metric:
             named=True,
         )
         if parts := self._parts():
-            outputs, judge = map(behaviour.at, parts)
-            objective = objective._replace(
-                outputs=outputs, criterion=lambda found, batch: judge(borrowed.theta, (found, batch))
-            )
+            predict, judge = parts
+
+            def criterion(found: Any, batch: Batch) -> Tensor:
+                judged = partial(guard, lambda model, given: judge(model, (found, given)))
+                return behaviour.at(judged)(borrowed.theta, batch)
+
+            outputs = behaviour.at(partial(guard, predict))
+            objective = objective._replace(outputs=outputs, criterion=criterion)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
         return objective._replace(separable=not behaviour.mixes and self._separable(objective))
