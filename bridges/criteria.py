@@ -1,18 +1,21 @@
-"""What is known about a criterion: whether it averages or sums, and whether it does so over samples."""
+"""What is known about a criterion: whether it averages or sums, over what, and whether that can be cut into samples."""
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lla_func.errors import one_of
-from lla_func.objective import Batch
+from lla_func.objective import Batch, samples, tiles
 
-__all__ = ["averages", "reduction_of"]
+__all__ = ["averages", "known", "reduction_by_trial", "reduction_of", "weight_of"]
 
 MODULES = (
     *(
@@ -26,7 +29,7 @@ MODULES = (
     ),
     *(nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss),
 )
-"""Criteria that average (or sum) over samples, unless weights or ignored targets change what they divide by."""
+"""Criteria that average (or sum) over samples, with weights of their own if they have any."""
 
 FUNCTIONS = (
     *(
@@ -41,6 +44,9 @@ FUNCTIONS = (
     *(F.cross_entropy, F.nll_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits),
 )
 """Functions that do so when they are called without further arguments."""
+
+OF_LABELS = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
+"""Those of them whose targets may be labels, which have weights and may be ignored."""
 
 
 def reduction_of(criterion: Any, told: str | None = None) -> str:
@@ -82,26 +88,110 @@ def reduction_of(criterion: Any, told: str | None = None) -> str:
     return own
 
 
-def averages(criterion: Any, batches: Iterable[Batch]) -> bool:
-    """Whether the criterion is known to be the mean (or sum) of one loss for each sample, on these batches.
+def known(criterion: Any) -> bool:
+    """Whether it is known what the criterion does over samples, so that no trial has to tell."""
+    return _described(criterion)[0] in (*MODULES, *FUNCTIONS)
 
-    Class weights and ignored targets make the mean one over something else than samples. Whether targets are ignored
-    is looked up only in data at hand: streamed data counts as if some were.
+
+def averages(criterion: Any) -> bool:
+    """Whether the criterion is known to be the mean (or sum) of one loss for each sample, weighted or not.
+
+    With :func:`weight_of` as the weight: a class-weighted mean is the weighted mean of those of its parts.
     """
     if isinstance(criterion, nn.Module):
         if type(criterion) not in MODULES:
             return False
-        if criterion.reduction == "sum":
-            return True
-        if getattr(criterion, "weight", None) is not None:
-            return False
-        ignored = getattr(criterion, "ignore_index", None)
-    elif criterion in FUNCTIONS:
-        ignored = -100 if criterion in (F.cross_entropy, F.nll_loss) else None
+        # Where a weight belongs to elements instead of classes, it may belong to these samples alone.
+        own = getattr(criterion, "weight", None) is not None and type(criterion) not in OF_LABELS
+        return criterion.reduction == "sum" or not own
+    return criterion in FUNCTIONS
+
+
+def weight_of(criterion: Any, batches: Iterable[Batch]) -> Callable[[Batch], Tensor | float] | None:
+    """What the criterion's mean over a batch (inputs, targets) is a mean over, where it is known.
+
+    Cross-entropy divides by the class weights of the targets that aren't ignored, other criteria by the elements of the
+    targets. None stands for the samples: for criteria that nobody knows, and where nothing else makes a difference on
+    these batches. That is looked up only in data at hand.
+
+    Example:
+        >>> criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0]), ignore_index=2)
+        >>> labels = torch.tensor([0, 1, 2])
+        >>> float(weight_of(criterion, [])((None, labels)))
+        6.0
+        >>> weight_of(nn.CrossEntropyLoss(), [(None, labels)]) is None
+        True
+    """
+    kind, options = _described(criterion)
+    if kind in OF_LABELS:
+        classes, ignored = options.get("weight"), options.get("ignore_index", -100)
+    elif kind in (*MODULES, *FUNCTIONS) and options.get("reduction") != "batchmean":
+        classes, ignored = None, None
     else:
-        return False
-    if ignored is None:
-        return True
-    if not isinstance(batches, list):
-        return False
-    return not any(isinstance(labels, Tensor) and bool((labels == ignored).any()) for _, labels in batches)
+        return None
+
+    def weight(batch: Batch) -> Tensor | float:
+        targets = batch[1]
+        if not isinstance(targets, Tensor):
+            return samples(batch)
+        if ignored is None:
+            return targets.numel()
+        if targets.is_floating_point():  # probabilities of classes: a mean over all but their axis
+            return targets.numel() / targets.shape[1] if targets.ndim > 1 else 1
+        counting = targets != ignored
+        if classes is None:
+            return counting.sum()
+        return (classes.to(targets.device, torch.float64)[targets.where(counting, 0)] * counting).sum()
+
+    if classes is None and isinstance(batches, list):
+        targets = [targets for _, targets in batches if isinstance(targets, Tensor)]
+        alike = len({one.shape[1:] for one in targets}) < 2
+        if alike and (ignored is None or not any((one == ignored).any() for one in targets)):
+            return None
+    return weight
+
+
+def reduction_by_trial(
+    judge: Callable[[Any, Batch], Tensor],
+    prediction: Any,
+    batch: Batch,
+    weight: Callable[[Batch], float],
+    *,
+    said: str,
+) -> str | None:
+    """``"mean"`` or ``"sum"``: how the losses of parts of a batch make up that of the whole; None if in neither way.
+
+    Args:
+        judge: the criterion, of predictions and a batch.
+        prediction: the model's, on the batch.
+        batch: the data.
+        weight: of a part, in a mean.
+        said: what it is if the trial can't tell, for a loss of zero or a batch that can't be cut.
+    """
+    parts = list(tiles((prediction, batch), samples(batch) // 3 + 1))
+    if len(parts) < 2:
+        return said
+    try:
+        found = [torch.as_tensor(judge(*part)).detach() for part in ((prediction, batch), *parts)]
+    except (RuntimeError, ValueError, IndexError):  # a criterion for one size of batch
+        return None
+    whole, *losses = map(float, found)
+    if not math.isfinite(sum(losses) + whole):
+        return said
+    weights = [weight(part) for _, part in parts]
+    losses = [loss if share else 0.0 for loss, share in zip(losses, weights, strict=True)]
+    mean = sum(loss * share for loss, share in zip(losses, weights, strict=True)) / (sum(weights) or 1)
+    precision = torch.finfo(found[0].dtype).eps if found[0].is_floating_point() else 0.0
+    scale = precision**0.5 * max(map(abs, (whole, *losses)))
+    fitting = [name for name, value in (("mean", mean), ("sum", sum(losses))) if abs(value - whole) <= scale]
+    return said if said in fitting else next(iter(fitting), None)
+
+
+def _described(criterion: Any) -> tuple[Any, Mapping[str, Any]]:
+    """The class or function behind a criterion, and its options."""
+    if isinstance(criterion, nn.Module):
+        names = ("weight", "ignore_index", "reduction")
+        return type(criterion), {name: getattr(criterion, name) for name in names if hasattr(criterion, name)}
+    if isinstance(criterion, functools.partial):
+        return criterion.func, criterion.keywords
+    return criterion, {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,23 @@ from bridges import optimizers
 from bridges.batches import available, checked, from_loader, move
 from bridges.batchnorm import behave
 from bridges.branching import observe
-from bridges.criteria import averages, reduction_of
+from bridges.criteria import averages, known, reduction_by_trial, reduction_of, weight_of
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
-from lla_func.objective import Batch, Objective, check, samples, tiles, value
+from lla_func.objective import (
+    Batch,
+    Objective,
+    Weight,
+    beginning,
+    check,
+    combined,
+    samples,
+    tiles,
+    value,
+    weigh,
+    weighed,
+)
 
 __all__ = ["Loss", "Metric", "ModelWrapper", "wrap_model"]
 
@@ -41,6 +54,7 @@ class Metric:
         separable: whether the loss of a batch is the mean (or sum) of the losses of its parts. Unless a subclass
             declares it, batches are never cut.
         reduction: ``"mean"`` or ``"sum"``, how the losses of several batches combine.
+        weight: maps a batch to what its loss is a mean over; None for the number of its samples.
 
     Example:
         >>> class Decay(Metric):
@@ -56,6 +70,7 @@ class Metric:
     device: Any = "cpu"
     separable: bool | None = False
     reduction: str = "mean"
+    weight: Weight | None = None
 
     _returns_predictions: bool = True
 
@@ -97,8 +112,7 @@ class Metric:
         batches = self.batches if batch is None else [batch]
         if return_pred:
             return self.loss(module, next(iter(batches))), None
-        losses = ((_number(partial(self.loss, module), part), samples(part)) for part in batches)
-        return _combined(losses, self.reduction)
+        return _combined(_How(self.reduction, self.weight), partial(self.loss, module), batches)
 
     def objective(
         self, model: nn.Module, *, batchnorm: str = "eval", dropout_seed: int | None = None
@@ -132,6 +146,7 @@ class Metric:
             adapt=behaviour.adapt,
             notes=behaviour.notes,
             named=True,
+            weight=self.weight if callable(self.weight) else None,
         )
         if parts := self._parts():
             predict, judge = parts
@@ -144,7 +159,12 @@ class Metric:
             objective = objective._replace(outputs=outputs, criterion=criterion)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
+        objective = self._settled(objective)
         return objective._replace(separable=not behaviour.mixes and self._separable(objective))
+
+    def _settled(self, objective: Objective) -> Objective:
+        """The objective with what only a trial can tell."""
+        return objective
 
     def _separable(self, objective: Objective) -> bool:
         """Whether batches may be cut, where the layers of the model allow it."""
@@ -171,10 +191,14 @@ class Loss(Metric):
             counts the samples; where tensors differ there, such as tokens and offsets, that of the first one.
         targets: a tensor, or any pytree of tensors.
         device: where to compute. Data is moved there once, not copied if it is there already.
-        reduction: ``"mean"`` or ``"sum"``, what the criterion does over samples; by default as it says itself.
+        reduction: ``"mean"`` or ``"sum"``, what the criterion does over samples; by default as it says itself, or
+            as a trial finds where several batches need to know.
         separable: whether the loss of a batch is the mean (or sum) of the losses of its parts. By default True if
-            the criterion is known for it (and there are no class weights or ignored targets) and a trial on a few
-            samples confirms it for the model. False for any other function, which only costs speed.
+            the criterion is known for it and a trial on a few samples confirms it for the model. False for any other
+            function, which only costs speed.
+        weight: what the mean over a batch (inputs, targets) is a mean over, a function of the batch. Known are the
+            class weights and ignored targets of cross-entropy, and the elements of losses such as ``nn.MSELoss``; for
+            any other criterion it is the number of samples.
 
     Raises:
         TypeError: ``criterion`` can't be called, or the data isn't made of tensors.
@@ -200,9 +224,10 @@ class Loss(Metric):
         *,
         reduction: str | None = None,
         separable: bool | None = None,
+        weight: Weight | None = None,
     ) -> None:
         found = available(device)
-        self._bind(criterion, [checked(inputs, targets, found)], found, reduction, separable)
+        self._bind(criterion, [checked(inputs, targets, found)], found, reduction, separable, weight)
 
     @classmethod
     def from_loader(
@@ -214,11 +239,12 @@ class Loss(Metric):
         resident: bool | None = None,
         reduction: str | None = None,
         separable: bool | None = None,
+        weight: Weight | None = None,
     ) -> Loss:
-        """The loss over everything that a loader yields, each batch weighted by its samples.
+        """The loss over everything that a loader yields: the same, to rounding, as of all that in one batch.
 
         Args:
-            criterion, device, reduction, separable: as for the class.
+            criterion, device, reduction, separable, weight: as for the class.
             loader: a DataLoader, or any iterable of pairs (inputs, targets). Every pass over it gives the same
                 batches, shuffled and augmented or not.
             resident: True to keep the data on the device, False to stream it in every pass, None to keep what
@@ -231,7 +257,8 @@ class Loss(Metric):
         """
         metric = cls.__new__(cls)
         found = available(device)
-        metric._bind(criterion, from_loader(loader, found, resident=resident), found, reduction, separable)
+        batches = from_loader(loader, found, resident=resident)
+        metric._bind(criterion, batches, found, reduction, separable, weight)
         return metric
 
     def _bind(
@@ -241,9 +268,12 @@ class Loss(Metric):
         device: torch.device,
         reduction: str | None,
         separable: bool | None,
+        weight: Weight | None,
     ) -> None:
         self.criterion = criterion
+        self._told = (reduction, weight) != (None, None) or known(criterion)
         self.reduction = reduction_of(criterion, reduction)
+        self.weight = weight_of(criterion, batches) if weight is None else weight
         self.separable = separable
         self.device = device
         self._batches = batches
@@ -275,8 +305,9 @@ class Loss(Metric):
         if return_pred:
             return self._on(run, (self.inputs, self.target) if batch is None else batch)
         batches = self.batches if batch is None else [batch]
-        losses = ((_number(lambda one: self._on(run, one)[0], part), samples(part)) for part in batches)
-        return _combined(losses, self.reduction)
+        predict, judge = partial(self._predict, run), lambda found, part: self._judge(run, (found, part))
+        how = _How(self._reduction(predict, judge) or self.reduction, self.weight)
+        return _combined(how, lambda part: judge(predict(part), part), batches)
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""
@@ -305,7 +336,35 @@ class Loss(Metric):
     def _separable(self, objective: Objective) -> bool:
         if self._overridden or self.separable is not None:
             return bool(self.separable)
-        return averages(self.criterion, self.batches) and _confirmed(objective)
+        return averages(self.criterion) and _confirmed(objective)
+
+    def _settled(self, objective: Objective) -> Objective:
+        if objective.outputs is None or objective.criterion is None:
+            return objective
+        found = self._reduction(partial(objective.outputs, objective.theta), objective.criterion)
+        if found is None:
+            warnings.warn(
+                "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several "
+                "batches depends on how the data are cut. Pass weight=... if it is a mean over something else (class "
+                "weights, tokens), or all data in one batch",
+                stacklevel=4,
+            )
+        elif found != objective.reduction:
+            return objective._replace(
+                reduction=found, notes={**objective.notes, "reduction": f"{found}, by trial"}
+            )
+        return objective
+
+    def _reduction(
+        self, predict: Callable[[Batch], Any], judge: Callable[[Any, Batch], Tensor]
+    ) -> str | None:
+        """How the losses of batches combine: as is known, or as a trial on the first one finds; None if it can't."""
+        if self._told or (isinstance(self.batches, list) and len(self.batches) == 1):
+            return self.reduction
+        first = next(iter(self.batches))
+        with torch.enable_grad():  # for losses that differentiate on their way
+            weight = partial(weigh, _How("mean", self.weight))
+            return reduction_by_trial(judge, predict(first), first, weight, said=self.reduction)
 
 
 def _number(loss: Callable[[Batch], Any], batch: Batch) -> float:
@@ -320,12 +379,20 @@ def _number(loss: Callable[[Batch], Any], batch: Batch) -> float:
         return float(loss(batch).detach())
 
 
-def _combined(parts: Iterable[tuple[float, int]], reduction: str) -> float:
-    """The sample-weighted mean of losses, or their sum."""
-    losses, weights = zip(*parts, strict=True)
-    if reduction == "sum":
-        return sum(losses)
-    return sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+class _How(NamedTuple):
+    """How the losses of batches combine."""
+
+    reduction: str
+    weight: Weight | None
+
+
+def _combined(how: _How, loss_of: Callable[[Batch], Any], batches: Iterable[Batch]) -> float:
+    """The loss over all batches that count, as a number."""
+    losses, weights = [], []
+    for weight, batch in weighed(how, batches):
+        losses.append(torch.tensor(_number(loss_of, batch), dtype=torch.float64))
+        weights.append(weight)
+    return float(combined(how, losses, weights))
 
 
 TRIAL = 5
@@ -338,18 +405,21 @@ def _confirmed(objective: Objective) -> bool:
     This finds models that mix samples, such as a transformer that takes sequences first, samples second, and those that
     branch on values, which may do otherwise with other parts.
     """
-    whole = next(tiles(next(iter(objective.batches)), TRIAL))
+    whole = beginning(objective._replace(separable=True), TRIAL)
     if (count := samples(whole)) == 1:
         return True
     parts = list(tiles(whole, count // 3 + 1 if count > 2 else 1))
-    weights = [samples(part) / count if objective.reduction == "mean" else 1.0 for part in parts]
+    counting = list(weighed(objective, parts))
+    weights = torch.tensor([weight for weight, _ in counting], dtype=torch.float64)
     loss = partial(value, objective.loss, objective.theta)
     try:
         expected, branches = observe(loss, whole)
-        losses = [loss(part).double() for part in parts]
+        losses = [loss(part).double() for _, part in counting]
     except (RuntimeError, ValueError, IndexError):  # a model for one size of batch: it can't be cut
         return False
-    shares = torch.stack(losses) * torch.tensor(weights, dtype=torch.float64, device=expected.device)
+    if objective.reduction == "mean":
+        weights /= weights.sum()
+    shares = torch.stack(losses) * weights.to(expected.device)
     # Relative to the losses themselves, which may be as small as they like.
     bound = torch.finfo(objective.theta.dtype).eps ** 0.5 * shares.abs().sum()
     return not branches and bool((shares.sum() - expected.double()).abs() <= bound)

@@ -151,7 +151,8 @@ def _pass(
     model: nn.Module, metric: Metric, batches: Iterable[Any], optimizer: torch.optim.Optimizer | None
 ) -> tuple[float, float | None]:
     """Goes over the batches once, with a step after each if there is an optimizer; returns (loss, accuracy)."""
-    total, right, judged, count = 0.0, 0, 0, 0
+    total, weights, right, judged, count = 0.0, 0.0, 0, 0, 0
+    weight_of = getattr(metric, "weight", None)
     for index, batch in enumerate(batches):
         loss, predictions = metric(None, model=model, batch=batch, use_wrapper=False, return_pred=True)
         value = float(loss.detach())
@@ -164,13 +165,14 @@ def _pass(
             loss.backward()
             optimizer.step()
         size = samples(batch)
-        total, count = total + value * size, count + size
+        weight = float(weight_of(batch)) if callable(weight_of) else size
+        total, weights, count = total + value * weight, weights + weight, count + size
         hits = _hits(predictions, batch[1])
         if hits is not None:
             right, judged = right + hits, judged + size
     if count == 0:
         raise ValueError("batches is empty; at least one batch of data is needed")
-    return total / count, right / judged if judged == count else None
+    return total / weights, right / judged if judged == count else None
 
 
 def _hits(predictions: Any, target: Any) -> int | None:

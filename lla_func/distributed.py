@@ -46,7 +46,7 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
     if group is None or (size := dist.get_world_size(group)) == 1:
         return build(objective, **options)
     mine = part(objective, dist.get_rank(group), size)
-    weight = sum((weight for weight, _ in weighed(mine)), 0.0)
+    weight = sum((weight for weight, _ in weighed(mine, mine.batches)), 0.0)
     idle = weight == 0
     if (
         idle

@@ -54,7 +54,7 @@ def check_factors(objective: Objective) -> None:
     """Raises unless the criterion of the outputs is the loss, on the first batch that counts."""
     assert objective.outputs is not None
     assert objective.criterion is not None
-    _, batch = next(weighed(objective))
+    _, batch = next(weighed(objective, objective.batches))
     criterion, outputs = objective.criterion, objective.outputs
     whole = float(value(objective.loss, objective.theta, batch))
     parts = float(value(lambda theta, batch: criterion(outputs(theta, batch), batch), objective.theta, batch))

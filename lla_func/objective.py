@@ -199,12 +199,9 @@ def weigh(objective: Weighted, batch: Batch) -> float:
     return weight
 
 
-def weighed(objective: Objective, batches: Iterable[Batch] | None = None) -> Iterator[tuple[float, Batch]]:
-    """The batches that count, each with its weight; by default all of the objective's.
-
-    Those of weight zero are left out: a mean over nothing is NaN.
-    """
-    for batch in objective.batches if batches is None else batches:
+def weighed(objective: Weighted, batches: Iterable[Batch]) -> Iterator[tuple[float, Batch]]:
+    """The batches that count, each with its weight; those of weight zero don't: a mean over nothing is NaN."""
+    for batch in batches:
         if weight := weigh(objective, batch):
             yield weight, batch
 
@@ -269,7 +266,7 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
     losses, weights = [], []
     with torch.no_grad():
         loss = loss_at(objective, theta)  # type: ignore[arg-type]
-        for weight, batch in weighed(objective):
+        for weight, batch in weighed(objective, objective.batches):
             losses.append(value(loss, theta, batch))
             weights.append(weight)
         return combined(objective, losses, weights)

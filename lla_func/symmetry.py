@@ -69,7 +69,7 @@ def check_reproducible(objective: Objective, name: str) -> float:
     Raises:
         ValueError: the batches or the losses differ.
     """
-    first, second = (next(weighed(objective))[1] for _ in range(2))
+    first, second = (next(weighed(objective, objective.batches))[1] for _ in range(2))
     if fingerprint(first) != fingerprint(second):
         raise ValueError(
             f"{name} needs the same data in every pass, but the first batch differs between two passes. Look for a "

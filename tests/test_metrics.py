@@ -46,10 +46,13 @@ KINDS = {
     "sum": (nn.CrossEntropyLoss(reduction="sum"), CLASSES, True),
     "sum with weights": (nn.CrossEntropyLoss(weight=torch.ones(3), reduction="sum"), CLASSES, True),
     "batchmean": (nn.KLDivLoss(reduction="batchmean"), SOFT, True),
-    "class weights": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), CLASSES, False),
-    "ignored targets": (nn.CrossEntropyLoss(ignore_index=2), CLASSES, False),
+    "class weights": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0])), CLASSES, True),
+    "class weights, soft labels": (nn.CrossEntropyLoss(weight=torch.rand(3)), SOFT.softmax(1), True),
+    "class weights, smoothed": (nn.CrossEntropyLoss(torch.rand(3), label_smoothing=0.1), CLASSES, True),
+    "weights of elements": (nn.BCEWithLogitsLoss(weight=torch.rand(12, 1)), SOFT.round(), False),
+    "ignored targets": (nn.CrossEntropyLoss(ignore_index=2), CLASSES, True),
     "function": (F.cross_entropy, CLASSES, True),
-    "function with ignored targets": (F.cross_entropy, CLASSES.masked_fill(CLASSES == 2, -100), False),
+    "function with ignored targets": (F.cross_entropy, CLASSES.masked_fill(CLASSES == 2, -100), True),
     "partial": (functools.partial(F.cross_entropy, reduction="sum"), CLASSES, False),
     "lambda": (lambda p, y: F.cross_entropy(p, y), CLASSES, False),
 }
@@ -84,19 +87,101 @@ def test_the_reduction_is_what_the_criterion_says_or_is_told(criterion, told, ex
     assert reduction_of(criterion, told) == expected
 
 
-@pytest.mark.parametrize(
-    "criterion",
-    [
-        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])),
-        nn.CrossEntropyLoss(ignore_index=1),
-        F.cross_entropy,
-    ],
-)
-def test_what_only_the_last_sample_shows_is_seen_too(criterion):
+FOCAL = {"weight": torch.tensor([1.0, 20.0, 3.0])}
+LONG = torch.cat([CLASSES.new_zeros(8), CLASSES])
+GAPS = LONG.masked_fill(torch.arange(20) < 6, -100)
+OVER_ALL = {
+    "class weights": (nn.CrossEntropyLoss(**FOCAL), LONG),
+    "class weights of log-probabilities": (nn.NLLLoss(**FOCAL), LONG),
+    "class weights and smoothing": (nn.CrossEntropyLoss(**FOCAL, label_smoothing=0.1), LONG),
+    "a partial with class weights": (functools.partial(F.cross_entropy, **FOCAL), LONG),
+    "ignored targets": (nn.CrossEntropyLoss(), GAPS),
+    "a label that is ignored": (nn.CrossEntropyLoss(ignore_index=0), LONG),
+    "a function with ignored targets": (F.cross_entropy, GAPS),
+    "both": (nn.CrossEntropyLoss(**FOCAL), GAPS),
+    "a sum": (nn.CrossEntropyLoss(**FOCAL, reduction="sum"), GAPS),
+    "a sum in a function": (lambda p, y: F.cross_entropy(p, y, reduction="sum"), LONG),
+}
+"""Criteria whose mean over all data is no mean over samples of the batches' losses."""
+
+
+class SumOf(nn.Module):
+    def forward(self, prediction, labels):
+        return F.cross_entropy(prediction, labels, reduction="sum")
+
+
+OVER_ALL["a sum in a module"] = (SumOf(), LONG)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", OVER_ALL)
+def test_the_loss_of_a_loader_is_that_of_all_its_data(name, streamed):
+    criterion, labels = OVER_ALL[name]
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(2))
+    model = nn.Linear(4, 3)
+    expected = criterion(model(x), labels).item()
+    pairs = list(zip(x.split([5, 9, 6]), labels.split([5, 9, 6]), strict=True))
+    metric = Loss.from_loader(criterion, pairs, resident=not streamed)
+    objective = metric.objective(model)
+    assert float(risk(objective)) == pytest.approx(expected, rel=1e-5)
+    assert metric(model) == pytest.approx(expected, rel=1e-5)
+    cut = objective._replace(batches=[tile for batch in pairs for tile in tiles(batch, 2)])
+    assert not objective.separable or float(risk(cut)) == pytest.approx(expected, rel=1e-5)
+    if criterion not in (OVER_ALL["a sum in a function"][0], OVER_ALL["a sum in a module"][0]):
+        assert objective.separable != isinstance(criterion, functools.partial)
+
+
+@pytest.mark.parametrize("criterion", [nn.MSELoss(), F.l1_loss, nn.CrossEntropyLoss()])
+def test_batches_of_sequences_of_several_lengths_count_by_their_elements(criterion):
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(5, 3), (2, 7), (4, 1)]
+    labels = isinstance(criterion, nn.CrossEntropyLoss)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 4 if labels else 1)
+
+        def forward(self, x):
+            return self.linear(x).movedim(-1, 1) if labels else self.linear(x)[..., 0]
+
+    model = Tokens()
+    x = [torch.randn(*shape, 2, generator=generator) for shape in shapes]
+    y = [torch.randint(4, shape, generator=generator) for shape in shapes]
+    y = y if labels else [one.float() for one in y]
+    flat_x, flat_y = torch.cat([one.flatten(0, 1) for one in x]), torch.cat([one.flatten() for one in y])
+    expected = criterion(model(flat_x[:, None])[..., 0], flat_y).item()
+    metric = Loss.from_loader(criterion, list(zip(x, y, strict=True)))
+    assert float(risk(metric.objective(model))) == pytest.approx(expected, rel=1e-5)
+    assert metric(model) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_weight_of_your_own_serves_criteria_that_nobody_knows():
+    classes = torch.tensor([1.0, 20.0, 3.0])
+    pairs = list(zip(X.split(5), CLASSES.sort().values.split(5), strict=True))
+    model = nn.Linear(4, 3)
+
+    def criterion(prediction, labels):
+        return F.cross_entropy(prediction, labels, classes)
+
+    expected = criterion(model(X), CLASSES.sort().values).item()
+    metric = Loss.from_loader(criterion, pairs, weight=lambda batch: classes[batch[1]].sum(), separable=True)
+    objective = metric.objective(model)
+    assert float(risk(objective)) == pytest.approx(expected, rel=1e-5)
+    assert metric(model) == pytest.approx(expected, rel=1e-5)
+    with pytest.warns(UserWarning, match="neither the mean nor the sum of the losses of samples"):
+        Loss.from_loader(criterion, pairs).objective(model)
+
+
+def test_what_only_the_last_sample_shows_is_seen_too():
     labels = torch.zeros(30, dtype=torch.long)
-    labels[-1] = -100 if criterion is F.cross_entropy else 1
-    metric = Loss(criterion, torch.ones(30, 3), labels)
-    assert not metric.objective(nn.Linear(3, 2)).separable
+    labels[-1] = 1
+    for criterion in (nn.CrossEntropyLoss(torch.tensor([1.0, 2.0])), nn.CrossEntropyLoss(ignore_index=1)):
+        objective = Loss(criterion, torch.ones(30, 3), labels).objective(nn.Linear(3, 2))
+        assert objective.separable
+        (batch,) = objective.batches
+        cut = objective._replace(batches=list(tiles(batch, 7)))
+        torch.testing.assert_close(risk(cut), risk(objective), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("options", [{"batchnorm": "batch"}, {"dropout_seed": 0}])

@@ -49,7 +49,7 @@ def prepare(
     def block(coefficients: Tensor) -> Tensor:
         thetas = torch.addmm(chart.origin, coefficients.to(chart.basis), chart.basis)
         losses, weights = [], []
-        for weight, batch in weighed(objective):
+        for weight, batch in weighed(objective, objective.batches):
             losses.append(value(losses_of, thetas, batch))
             weights.append(weight)
         return combined(objective, losses, weights)
