@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from bridges.modules import Task
+from bridges.modules import Task, in_precision
 from lla_func.objective import Batch
 
 __all__ = ["Guard"]
@@ -21,13 +21,17 @@ class Guard:
     The first pass gets copies. If it leaves them as they were, later ones get the data themselves; otherwise every
     pass gets copies, so that all see the same data, and the caller's stay untouched.
 
+    Args:
+        dtype: what data of floating dtypes are converted to, None to keep them as they are.
+
     Example:
         >>> x, guard = torch.ones(2), Guard()
         >>> guard(lambda model, batch: batch.requires_grad_().sum(), nn.Identity(), x), x.requires_grad
         (tensor(2., grad_fn=<SumBackward0>), False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
         self.copying = True
         self._learned = False
 
@@ -39,7 +43,8 @@ class Guard:
         """
         theirs = _tensors(batch)
         before = _versions(theirs)
-        given = pytree.tree_map_only(Tensor, Tensor.clone, batch) if self.copying else batch
+        converted = self.copying or self.dtype is not None
+        given = pytree.tree_map_only(Tensor, self._own, batch) if converted else batch
         if self._learned:
             result = task(model, given)
         else:
@@ -51,6 +56,10 @@ class Guard:
                 "(x = x.clone()), and load the data anew"
             )
         return result
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        own = in_precision(tensor, self.dtype)
+        return own.clone() if self.copying and own is tensor else own
 
     def _first(self, task: Task, model: nn.Module, copies: Batch) -> Any:
         """A pass on copies, which shows whether the others need some, too."""

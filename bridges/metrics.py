@@ -18,7 +18,7 @@ from bridges.batchnorm import behave
 from bridges.branching import observe
 from bridges.criteria import averages, known, reduction_by_trial, reduction_of, weight_of
 from bridges.inputs import Guard
-from bridges.modules import Borrowed, Task, unwrap
+from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
 from lla_func.objective import (
     Batch,
@@ -115,7 +115,12 @@ class Metric:
         return _combined(_How(self.reduction, self.weight), partial(self.loss, module), batches)
 
     def objective(
-        self, model: nn.Module, *, batchnorm: str = "eval", dropout_seed: int | None = None
+        self,
+        model: nn.Module,
+        *,
+        batchnorm: str = "eval",
+        dropout_seed: int | None = None,
+        dtype: Any = None,
     ) -> Objective:
         """The loss as a pure function of the model's trainable parameters.
 
@@ -123,16 +128,18 @@ class Metric:
             model: any ``nn.Module``; it is used in place during calls and left as it was.
             batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (:func:`bridges.batchnorm.behave`).
             dropout_seed: None for no dropout, or the seed of masks that are equal at every point.
+            dtype: ``torch.float32`` or ``torch.float64`` to evaluate a copy of the model, and of the data, in this
+                precision: for models in bfloat16, whose losses are too coarse for a landscape.
 
         Raises:
             TypeError: ``model`` is no module that can be borrowed.
             ValueError: it has nothing to train or mixed dtypes or NaN, or an option is unknown.
         """
-        device = available(self.device)
+        device, wanted = available(self.device), precision(dtype)
         batches = self.batches
         held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
-        borrowed = Borrowed(model, held=held, device=device)
-        guard = Guard()
+        borrowed = Borrowed(model, held=held, device=device, dtype=wanted)
+        guard = Guard(wanted)
         behaviour = behave(
             borrowed, partial(guard, self.loss), batches, batchnorm=batchnorm, dropout_seed=dropout_seed
         )
@@ -144,7 +151,7 @@ class Metric:
             separable=False,
             reduction=self.reduction,
             adapt=behaviour.adapt,
-            notes=behaviour.notes,
+            notes=behaviour.notes | ({} if wanted is None else {"dtype": f"a copy in {wanted}"}),
             named=True,
             weight=self.weight if callable(self.weight) else None,
         )

@@ -17,9 +17,19 @@ from torch.nn.parameter import is_lazy
 from bridges.modes import Pose, attention_for, differentiated, posed
 from bridges.rng import Stream, torch_only
 from bridges.wrapper import ModelWrapper
+from lla_func.errors import one_of
 from lla_func.layout import Layout
 
-__all__ = ["Borrowed", "Task", "layout_of", "scalar", "trainable", "unwrap"]
+__all__ = [
+    "Borrowed",
+    "Task",
+    "in_precision",
+    "layout_of",
+    "precision",
+    "scalar",
+    "trainable",
+    "unwrap",
+]
 
 NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -143,6 +153,7 @@ class Borrowed:
         model: any module; it is never moved to another device, nor its parameters.
         held: further modules that tasks use (a criterion, a teacher): constants, in evaluation mode.
         device: where theta and the constants live.
+        dtype: what they are converted to, None to keep them as they are.
 
     Attributes:
         model, pipeline: the module, and the one that holds it with everything that tasks use.
@@ -156,12 +167,14 @@ class Borrowed:
         *,
         held: Iterable[nn.Module] = (),
         device: torch.device,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.model = unwrap(model)
         self.pipeline = _Pipeline(self.model, held)
         self.layout = layout_of(self.model)
         parameters = trainable(self.model)
-        self.theta = self.layout.ravel({k: p.detach() for k, p in parameters.items()}).to(device, copy=True)
+        named = {k: in_precision(p.detach(), dtype) for k, p in parameters.items()}
+        self.theta = self.layout.ravel(named).to(device, copy=True)
         self._moving = {name: f"model.{name}" for name in parameters}
         # Tied tensors have several places. They are resolved once, since it takes a walk over the model.
         first: dict[int, str] = {}
@@ -177,7 +190,7 @@ class Borrowed:
                 if tensor.device.type == "meta":
                     raise ValueError(f"{name!r} has no values yet")
                 if name not in moving:
-                    self.constants[name] = tensor.detach().to(device, copy=True)
+                    self.constants[name] = in_precision(tensor.detach(), dtype).to(device, copy=True)
             self._places[name] = first[id(tensor)]
         self._buffers = {name for name, _ in self.pipeline.named_buffers()}
         self._sources = torch_only(device)
@@ -206,6 +219,23 @@ class Borrowed:
         everywhere = {name: tensors[first] for name, first in self._places.items()}
         with posed(pose), Stream(seed, self._sources), attention_for(parameters.values()):
             return functional_call(self.pipeline, everywhere, (task, data), tie_weights=False)
+
+
+def precision(dtype: Any) -> torch.dtype | None:
+    """The dtype that is asked for, by itself or by its name; None if none is.
+
+    Raises:
+        ValueError: it is neither float32 nor float64.
+    """
+    if dtype is None:
+        return None
+    one_of("dtype", name := str(dtype).removeprefix("torch."), ("float32", "float64"))
+    return torch.float32 if name == "float32" else torch.float64
+
+
+def in_precision(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The tensor in another floating dtype; as it is where none is asked for, and if it holds no such numbers."""
+    return tensor if dtype is None or not tensor.is_floating_point() else tensor.to(dtype)
 
 
 def scalar(value: Any, theta: Tensor | Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,9 @@ from lla_func.precision import full_precision
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
+
+COARSE = (torch.bfloat16, torch.float16)
+"""Dtypes whose steps show in a surface."""
 
 FEW = 150
 """About as many points as Chebyshev sampling takes."""
@@ -172,6 +176,14 @@ def evaluate(
         "fallback": working.fallback,
         **objective.notes,
     }
+    if objective.theta.dtype in COARSE:
+        warnings.warn(
+            f"the model is in {str(objective.theta.dtype).removeprefix('torch.')}, which leaves "
+            f"{len(values.unique())} distinct losses at {len(values)} points; dtype=torch.float32 (of viz_lla, or of "
+            "metric.objective) evaluates a copy of it in more precision",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     landscape = Landscape(coords, values, summary(chart), diagnostics)
     if store is not None:
         checkpoint.finish(job, landscape)

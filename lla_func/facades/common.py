@@ -20,28 +20,37 @@ __all__ = ["files_line", "folders_of", "objective_of", "provenance", "seed_of"]
 
 
 def objective_of(
-    model: Any, metric: Any, device: Any = None, *, batchnorm: str = "eval", dropout_seed: int | None = None
+    model: Any,
+    metric: Any,
+    device: Any = None,
+    *,
+    batchnorm: str = "eval",
+    dropout_seed: int | None = None,
+    dtype: Any = None,
 ) -> Objective:
     """The checked objective of a model under a metric, or the given one.
 
     Args:
         model: a model for the metric, or an :class:`~lla_func.objective.Objective` (then without metric).
-        metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``.
+        metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``, and ``dtype=...`` if one is asked
+            for.
         device: where it must live, if given.
         batchnorm: the BatchNorm policy.
         dropout_seed: the seed of dropout masks, None for no dropout.
+        dtype: what to evaluate a copy of the model in, None for its own.
     """
     if isinstance(model, Objective):
         if metric is not None:
             raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
-        if (batchnorm, dropout_seed) != ("eval", None):
+        if (batchnorm, dropout_seed, dtype) != ("eval", None, None):
             raise ValueError(
-                "batchnorm and dropout_seed cannot change an Objective; set them where it is made"
+                "batchnorm, dropout_seed and dtype cannot change an Objective; set them where it is made"
             )
         check(model)
         objective = model
     elif hasattr(metric, "objective"):
-        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed)
+        precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
+        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed, **precision)
     else:
         raise TypeError(
             f"metric={metric!r} has no objective(model) method; pass bridges.metrics.Loss(criterion, inputs, targets)"

@@ -73,6 +73,7 @@ def viz_lla(
     quadratic: bool = False,
     batchnorm: str = "eval",
     dropout_seed: int | None = None,
+    dtype: Any = None,
     engine: str = "auto",
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
@@ -140,6 +141,8 @@ def viz_lla(
         quadratic: overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.
         batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (without Hessian analysis).
         dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
+        dtype: ``torch.float32`` or ``torch.float64`` to evaluate a copy of the model and of the data in this precision.
+            Models in bfloat16 or float16 need it: with 8 or 11 bits a surface has a few distinct losses only.
         engine: how points are computed, ``"auto"``, ``"loop"``, ``"vmap"``, ``"hoisted"`` or ``"compiled"``
             (:func:`lla_func.grid.evaluate`, also for the options up to ``tf32``).
         points_per_pass, samples_per_tile: how many points and samples an engine takes at once.

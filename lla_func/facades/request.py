@@ -114,7 +114,12 @@ def checked(**arguments: Any) -> Request:
     store = None if asked.store is None else directory("store", asked.store)
 
     objective = objective_of(
-        asked.model, asked.metric, asked.device, batchnorm=asked.batchnorm, dropout_seed=asked.dropout_seed
+        asked.model,
+        asked.metric,
+        asked.device,
+        batchnorm=asked.batchnorm,
+        dropout_seed=asked.dropout_seed,
+        dtype=asked.dtype,
     )
     modes.check(objective, options, axes)
     if asked.eval_hessian or along(axes, "hessian"):

@@ -155,6 +155,7 @@ def viz_esd(
     kernel: str = "auto",
     device: Any = None,
     batchnorm: str = "eval",
+    dtype: Any = None,
     group: Any = None,
 ) -> SpectrumResult:
     """Eigenvalues, trace, spectral density and criteria of the Hessian, sharing one Krylov space.
@@ -192,6 +193,7 @@ def viz_esd(
         kernel: how Hessian products are formed (:func:`lla_func.products.hessian`).
         device: where to compute; it must be the metric's device, which is the default.
         batchnorm: ``"eval"`` or ``"batch"``.
+        dtype: ``torch.float32`` or ``torch.float64`` to differentiate a copy of the model in this precision.
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments
             (a seed included). They share the data (:mod:`lla_func.distributed`); rank 0 alone writes and draws.
 
@@ -287,7 +289,9 @@ def _checked(**arguments: Any) -> Request:
     writes = asked.to_save and is_first(asked.group)
     folders = folders_of(asked.viz_dir, asked.res_dir) if writes else None
 
-    objective = objective_of(asked.model, asked.metric, asked.device, batchnorm=asked.batchnorm)
+    objective = objective_of(
+        asked.model, asked.metric, asked.device, batchnorm=asked.batchnorm, dtype=asked.dtype
+    )
     parameters, layout = asked.parameters, objective.layout
     if parameters is not None:
         parameters = (parameters,) if isinstance(parameters, str) else tuple(parameters)
