@@ -122,13 +122,15 @@ def _recalibrating(
     gathering = dict(pose)
     for layer in layers.values():
         gathering[layer] = {"training": True, "momentum": None}
+    # For losses that differentiate on their way (lla_func.objective.value); the model's loan ends it.
+    pass_over = torch.enable_grad()(loss_of)
 
     def statistics(theta: Tensor) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}
         count = 0
         for batch in batches:
             gathered = {name: torch.zeros_like(borrowed.constants[name]) for name in names}
-            borrowed(loss_of, theta, batch, pose=gathering, buffers=gathered, seed=seed)
+            borrowed(pass_over, theta, batch, pose=gathering, buffers=gathered, seed=seed)
             weight = samples(batch)
             count += weight
             for name, value in gathered.items():
@@ -136,8 +138,7 @@ def _recalibrating(
         return {name: (total / count).to(borrowed.constants[name].dtype) for name, total in sums.items()}
 
     def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
-        with torch.enable_grad():  # for losses that differentiate on their way (lla_func.objective.value)
-            buffers = statistics(theta)
+        buffers = statistics(theta)
 
         def loss(theta: Tensor, batch: Batch) -> Tensor:
             return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers=buffers, seed=seed), theta)

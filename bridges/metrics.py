@@ -20,6 +20,7 @@ from bridges.criteria import averages, known, reduction_by_trial, reduction_of, 
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
+from lla_func.interruptions import raise_if_interrupted
 from lla_func.objective import (
     Batch,
     Objective,
@@ -422,8 +423,9 @@ def _confirmed(objective: Objective) -> bool:
     try:
         expected, branches = observe(loss, whole)
         losses = [loss(part).double() for _, part in counting]
-    except (RuntimeError, ValueError, IndexError):  # a model for one size of batch: it can't be cut
-        return False
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise_if_interrupted(error)
+        return False  # a model for one size of batch: it can't be cut
     if objective.reduction == "mean":
         weights /= weights.sum()
     shares = torch.stack(losses) * weights.to(expected.device)

@@ -1,4 +1,4 @@
-"""Modes: how a borrowed module runs during one call, and how it is given back as it came."""
+"""Modes: how a borrowed module runs during one call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-__all__ = ["Pose", "attention_for", "differentiated", "evaluating", "has_dropout", "posed"]
-
-REGISTRIES = ("_parameters", "_buffers", "_modules")
+__all__ = ["Pose", "attention_for", "differentiated", "evaluating", "has_dropout"]
 
 Pose = Mapping[nn.Module, Mapping[str, Any]]
 """The attributes to set on each module for the time of a call, such as ``{"training": False}``."""
@@ -50,34 +48,6 @@ def _drops_out(module: nn.Module) -> bool:
     if isinstance(module, _DropoutNd):
         return module.p > 0
     return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
-
-
-@contextmanager
-def posed(pose: Pose) -> Iterator[None]:
-    """Sets attributes on modules, and afterwards gives every attribute of theirs back, come what may.
-
-    A forward pass may leave traces in plain attributes: the old ``weight_norm`` stores the weight it computed,
-    recurrent layers a list of their weights, others keep activations or register a buffer. All of that is undone.
-    Otherwise the caller's model would keep tensors of another point in weight space, or of a transform that has
-    ended. What a pass changes inside an object that an attribute refers to, such as a list that it appends to, is not
-    undone.
-    """
-    before = [(vars(module), dict(vars(module))) for module in pose]
-    registered = [(present[kind], tuple(present[kind])) for present, _ in before for kind in REGISTRIES]
-    try:
-        for (present, _), attributes in zip(before, pose.values(), strict=True):
-            present.update(attributes)
-        yield
-    finally:
-        for registry, names in registered:
-            if tuple(registry) != names:
-                for name in registry.keys() - names:
-                    del registry[name]
-        for present, attributes in before:
-            present.update(attributes)
-            if len(present) > len(attributes):
-                for name in present.keys() - attributes.keys():
-                    del present[name]
 
 
 def differentiated(parameters: Iterable[Tensor]) -> bool:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
-from bridges.modes import Pose, attention_for, differentiated, posed
-from bridges.rng import Stream, torch_only
+from bridges.loan import lent
+from bridges.modes import Pose, attention_for, differentiated
+from bridges.rng import torch_only
 from bridges.wrapper import ModelWrapper
 from lla_func.errors import one_of
 from lla_func.layout import Layout
@@ -130,15 +130,12 @@ Task = Callable[[nn.Module, Any], Any]
 
 
 class _Pipeline(nn.Module):
-    """A model and the modules used beside it, so that one functional call swaps the parameters of all."""
+    """A model and the modules used beside it, so that one walk finds the parameters of all."""
 
     def __init__(self, model: nn.Module, held: Iterable[nn.Module]) -> None:
         super().__init__()
         self.model = model
         self.held = nn.ModuleList(held)
-
-    def forward(self, task: Task, data: Any) -> Any:
-        return task(self.model, data)
 
 
 class Borrowed:
@@ -146,8 +143,8 @@ class Borrowed:
 
     A task ``task(model, data)`` may do anything with the model: call it, or its parts. It sees a model whose trainable
     parameters come from theta. Frozen parameters and buffers are constants copied here and now, so later training
-    does not alter the result. The caller's model is in use only for the time of a call, and left as it was; another
-    thread must not use it meanwhile.
+    does not alter the result. The caller's model is in use only for the time of a call, and left as it was
+    (:mod:`bridges.loan`).
 
     Args:
         model: any module; it is never moved to another device, nor its parameters.
@@ -178,7 +175,7 @@ class Borrowed:
         self._moving = {name: f"model.{name}" for name in parameters}
         # Tied tensors have several places. They are resolved once, since it takes a walk over the model.
         first: dict[int, str] = {}
-        self._places: dict[str, str] = {}
+        self._places: list[tuple[nn.Module, bool, str, str]] = []
         self.constants: dict[str, Tensor] = {}
         moving = set(self._moving.values())
         for name, tensor in chain(
@@ -191,7 +188,9 @@ class Borrowed:
                     raise ValueError(f"{name!r} has no values yet")
                 if name not in moving:
                     self.constants[name] = in_precision(tensor.detach(), dtype).to(device, copy=True)
-            self._places[name] = first[id(tensor)]
+            path, _, own = name.rpartition(".")
+            owner = self.pipeline.get_submodule(path)
+            self._places.append((owner, own in owner._parameters, own, first[id(tensor)]))
         self._buffers = {name for name, _ in self.pipeline.named_buffers()}
         self._sources = torch_only(device)
 
@@ -216,9 +215,24 @@ class Borrowed:
         }
         tensors |= buffers
         tensors |= {self._moving[name]: tensor for name, tensor in parameters.items()}
-        everywhere = {name: tensors[first] for name, first in self._places.items()}
-        with posed(pose), Stream(seed, self._sources), attention_for(parameters.values()):
-            return functional_call(self.pipeline, everywhere, (task, data), tie_weights=False)
+
+        def work() -> Any:
+            for module, attributes in pose.items():
+                vars(module).update(attributes)
+            for owner, is_parameter, name, source in self._places:
+                registry: dict[str, Any] = owner._parameters if is_parameter else owner._buffers
+                if name not in registry:
+                    raise RuntimeError(
+                        f"the model has no {name!r} in {type(owner).__name__} any more: it was altered after the "
+                        "objective was made; make the objective again"
+                    )
+                registry[name] = tensors[source]
+            for generator in self._sources:
+                generator.seed(seed)
+            with attention_for(parameters.values()):
+                return task(self.model, data)
+
+        return lent(pose, self._sources, work)
 
 
 def precision(dtype: Any) -> torch.dtype | None:

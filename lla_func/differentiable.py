@@ -11,6 +11,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lla_func.interruptions import noticed
 from lla_func.precision import full_precision
 
 __all__ = ["differentiable", "explained", "load_forward_mode"]
@@ -27,8 +28,9 @@ def differentiable() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), full_precision(), sdpa_kernel(SDPBackend.MATH):
-            yield
+        with noticed(), torch.inference_mode(False), torch.enable_grad(), full_precision():  # noqa: SIM117
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
 

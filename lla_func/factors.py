@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lla_func.interruptions import raise_if_interrupted
 from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
 __all__ = ["check_factors", "outputs_and_criterion", "sample_losses", "sample_weights"]
@@ -75,7 +76,8 @@ def sample_losses(objective: Objective, batch: Batch, theta: Any) -> Tensor:
 
     try:
         return torch.func.vmap(single, in_dims=axes)(*leaves)
-    except (RuntimeError, ValueError):  # control flow that depends on data, or no batching rule
+    except (RuntimeError, ValueError) as error:  # control flow that depends on data, or no batching rule
+        raise_if_interrupted(error)
         return torch.stack([objective.loss(theta, sample) for sample in tiles(batch, 1)])
 
 

@@ -19,6 +19,7 @@ from lla_func.chebyshev import sample
 from lla_func.engines import ENGINES
 from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
 from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.interruptions import noticed
 from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
 from lla_func.plan import Plan, checked
@@ -134,7 +135,7 @@ def evaluate(
     bar = tqdm(
         total=len(coords) if sampling == "grid" else None, unit="point", disable=not progress, leave=False
     )
-    with bar, torch.no_grad(), full_precision(not tf32):
+    with bar, noticed(), torch.no_grad(), full_precision(not tf32):
         if store is None:
             working, rates = make(plan=given_plan, advance=bar.update), []
             losses_at: Callable[[Tensor], Tensor] = working

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lla_func.differentiable import differentiable
+from lla_func.interruptions import raise_if_interrupted
 from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.probes import probes
 
@@ -84,6 +85,7 @@ def rehearse(
                 building, product = _timed(point.device, build, kernel, piece)
                 seconds = _least_time(point.device, product, vectors[0])
             except Exception as error:  # whatever ails one kernel, the next one may do without it
+                raise_if_interrupted(error)
                 failures.append(error)
                 continue
             images.append(image)
@@ -131,6 +133,7 @@ def settle(
                 product = build(kernel, piece)
                 product(vectors[0])
             except Exception as error:  # whatever ails one kernel, the next one may do without it
+                raise_if_interrupted(error)
                 failures.append(error)
                 continue
             batched = blocks == "vmap" or (
@@ -194,6 +197,7 @@ def _batching_pays(product: Product, vectors: Tensor, most: float) -> bool:
     try:
         images = batched(vectors)
         together = _least_time(vectors.device, batched, vectors)
-    except Exception:  # no batching rule, or shapes that are fixed inside
+    except Exception as error:  # no batching rule, or shapes that are fixed inside
+        raise_if_interrupted(error)
         return False
     return together < most and _agree(images[1], product(vectors[1]))

@@ -14,6 +14,7 @@ from lla_func.engines import ENGINES, Run, trial
 from lla_func.engines.census import choose
 from lla_func.engines.check import compare
 from lla_func.engines.trace import TraceError
+from lla_func.interruptions import raise_if_interrupted
 from lla_func.memory import out_of_memory
 from lla_func.objective import Objective
 from lla_func.plan import Plan, halved
@@ -134,6 +135,7 @@ class Evaluator:
 
     def _recover(self, error: Exception) -> None:
         """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""
+        raise_if_interrupted(error)
         smaller = halved(self.plan) if out_of_memory(error) else None
         if smaller is not None:
             self.options |= smaller

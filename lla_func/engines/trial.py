@@ -23,6 +23,7 @@ from lla_func.chart import Chart
 from lla_func.engines import ENGINES, Run
 from lla_func.engines.check import agree
 from lla_func.engines.compiled import compiler
+from lla_func.interruptions import raise_if_interrupted
 from lla_func.memory import out_of_memory
 from lla_func.objective import Objective
 from lla_func.plan import Plan, halved
@@ -106,6 +107,7 @@ def hold(
         try:
             found.append(trial.fastest(engine))
         except Exception as error:
+            raise_if_interrupted(error)
             if engine == engines[-1] and not found:
                 raise
             trial.failed(engine, error)
@@ -117,6 +119,7 @@ def hold(
             run, plan = ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options()))
             best = min(best, trial.enter(run, plan), key=_seconds)
         except Exception as error:  # a compiler that fails is no reason to lose the job
+            raise_if_interrupted(error)
             trial.failed("compiled", error)
     return Outcome(best, [_rate(trial.loop), *trial.rates])
 

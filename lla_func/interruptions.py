@@ -1,0 +1,57 @@
+"""Interruptions: Ctrl-C ends a run as KeyboardInterrupt, also where torch makes another error of it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["noticed", "raise_if_interrupted"]
+
+
+class _Noticing:
+    """A handler of signals that remembers whether one came, and leaves the rest to the handler before it."""
+
+    def __init__(self, handler: Callable[[int, Any], Any]) -> None:
+        self.handler = handler
+        self.came = False
+
+    def __call__(self, number: int, frame: Any) -> Any:
+        self.came = True
+        return self.handler(number, frame)
+
+
+@contextmanager
+def noticed() -> Iterator[None]:
+    """Turns errors back into the KeyboardInterrupt that they stand for.
+
+    Where Ctrl-C comes while torch's C++ code is under way, such as a scripted rule of forward mode that calls back into
+    Python, a RuntimeError leaves it, which need not even quote the interruption. Outside of the main thread, where no
+    signal arrives, this does nothing.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, _Noticing(handler))
+        yield
+    except Exception as error:
+        raise_if_interrupted(error)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def raise_if_interrupted(error: BaseException) -> None:
+    """Raises KeyboardInterrupt if Ctrl-C has come inside of :func:`noticed`; whoever tries something else asks first.
+
+    Example:
+        >>> raise_if_interrupted(RuntimeError("out of memory"))
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if main and isinstance(handler, _Noticing) and handler.came:
+        raise KeyboardInterrupt from error
