@@ -25,7 +25,8 @@ examples:
   lla esd --name lenet                            the Hessian at random and at trained weights
   lla train -e 30 -lr 0.002 --name first          train LeNet on the digits, with a landscape after each epoch
 
-A loader of your own is a copy of bridges/loaders/template.py. `lla eval --help` lists the options.
+A loader of your own is a copy of bridges/loaders/template.py. It is code and is run: use only files that you trust.
+`lla eval --help` lists the options.
 """
 
 EVAL_EPILOG = """\
@@ -99,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bridges import commands, processes
 
         if getattr(arguments, "resume", None) is not None:
-            arguments = _resumed(arguments, commands.resumed(arguments.resume))
+            arguments = _resumed(arguments)
+        elif getattr(arguments, "trust", False):
+            raise ValueError("--trust is for --resume DIR, which then runs the loader that DIR names")
         first = processes.launched().rank == 0
         with warnings.catch_warnings(), contextlib.nullcontext() if first else _silent():
             warnings.showwarning = _show_warning
@@ -125,20 +128,27 @@ def _failed(arguments: argparse.Namespace, error: Exception, reason: str, code: 
     return code
 
 
-def _resumed(arguments: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
+def _resumed(arguments: argparse.Namespace) -> argparse.Namespace:
     """The arguments that a store was begun with, for the folder where it lies now."""
+    from bridges import resume
+
     usual = vars(parser().parse_args([arguments.command]))
-    given = [
-        f"--{name} {value}"
+    chosen = {
+        name: value
         for name, value in vars(arguments).items()
-        if name not in ("argv", "resume") and value != usual.get(name)
-    ]
-    if given:
-        raise ValueError(
-            f"--resume goes on with the command saved in its folder; leave out {' '.join(given)}"
-        )
-    saved = parser().parse_args(argv)
-    saved.argv, saved.store = argv, arguments.resume
+        if name not in ("argv", "resume", "traceback") and value != usual.get(name)
+    }
+    trust, loader = chosen.pop("trust", False), chosen.pop("loader", None)
+    if chosen:
+        given = " ".join(f"--{name} {value}" for name, value in chosen.items())
+        raise ValueError(f"--resume goes on with the command saved in its folder; leave out {given}")
+    begun = resume.resumed(arguments.resume)
+    saved = parser().parse_args(begun.arguments)
+    if trust:
+        saved.loader = loader or saved.loader
+    else:
+        saved.loader = resume.check_loader(arguments.resume, saved.loader, loader, begun)
+    saved.argv, saved.store, saved.traceback = begun.arguments, arguments.resume, arguments.traceback
     return saved
 
 

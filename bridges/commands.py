@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,20 +16,19 @@ from torch import nn
 from bridges import loaders, options, training, weights
 from bridges.batches import available
 from bridges.processes import Team, joined, launched
+from bridges.resume import remember
 from bridges.rng import Stream, everything
 from lla_func import SpectrumResult, layerwise, viz_esd, viz_lla
 from lla_func.analysis import Criteria
+from lla_func.facades.landscape import check_request
 from lla_func.landscape import describe
 from lla_func.layerwise import table
 from lla_func.objective import samples
-from lla_func.store import file_name, save_json, writable_directory
+from lla_func.store import file_name, writable_directory
 
-__all__ = ["analyse", "evaluate", "resumed", "train"]
+__all__ = ["analyse", "evaluate", "train"]
 
 TRAINING_BATCH = 64
-
-COMMAND = "command.json"
-"""The file of a store that holds the command line which began it."""
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -43,19 +41,14 @@ def evaluate(arguments: Namespace) -> None:
     device, loader = _device(arguments), loaders.find(arguments.loader)
     if arguments.store is None and launched().size > 1:
         raise ValueError("several processes share the points through a folder; give it with --store DIR")
-    if arguments.store is not None:
-        _remember(arguments)
     with joined(device) as team:
         model = _model(loader, arguments, device)
         inputs, target = _evaluated_batch(loader, arguments)
         print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
         metric = _metric(loader, arguments, inputs, target, device)
-        result = _draw(
+        asked = _asked(
             arguments,
             f"eval_{arguments.name}",
-            model,
-            metric,
-            device,
             store=arguments.store,
             sampling="grid" if arguments.tol is None else "chebyshev",
             tol=arguments.tol,
@@ -63,31 +56,16 @@ def evaluate(arguments: Namespace) -> None:
             tf32=arguments.tf32,
             group=team.group,
         )
+        if arguments.store is not None:
+            check_request(
+                model, metric, device, **asked
+            )  # a command that can't run is not worth going on with
+            remember(arguments)
+        result = _draw(model, metric, device, asked)
     if arguments.plan:
         for landscape, title in zip(result.landscapes, result.titles, strict=True):
             print(f"{title}: {describe(landscape.diagnostics)}")
     print(f"loss at the centre: {result.center_loss:.6g}")
-
-
-def _remember(arguments: Namespace) -> None:
-    """Keeps the command line in the store, for --resume; the first one stays."""
-    path = writable_directory("--store", arguments.store) / COMMAND
-    if not path.exists():
-        save_json(path, {"arguments": arguments.argv})
-
-
-def resumed(folder: str) -> list[str]:
-    """The arguments of the command that began the job in a folder.
-
-    Raises:
-        ValueError: there is none.
-    """
-    path = Path(folder) / COMMAND
-    if not path.exists():
-        raise ValueError(
-            f"--resume {folder}: there is no job there, since it has no {COMMAND}; begin one with --store"
-        )
-    return json.loads(path.read_text())["arguments"]
 
 
 def _together(team: Team) -> str:
@@ -101,17 +79,17 @@ def analyse(arguments: Namespace) -> None:
             f"lla esd: {', '.join(ignored)} matter for lla eval and lla train only and are ignored",
             file=sys.stderr,
         )
-    file_name("--name", arguments.name)
     device, loader = _device(arguments), loaders.find(arguments.loader)
     inputs, target = _evaluated_batch(loader, arguments)
-    trained = Namespace(**vars(arguments))
-    random = Namespace(**{**vars(arguments), "weights": "None"})
+    chosen = {"init": Namespace(**{**vars(arguments), "weights": "None"})}
+    if arguments.weights != "None":
+        chosen["pretrained"] = arguments
+    for stage in chosen:
+        file_name("--name", f"esd_{stage}_{arguments.name}")
+    models = {stage: _model(loader, options, device) for stage, options in chosen.items()}
     results: dict[str, SpectrumResult] = {}
     with joined(device) as team:
-        for stage, chosen in (("init", random), ("pretrained", trained)):
-            if stage == "pretrained" and arguments.weights == "None":
-                continue
-            model = _model(loader, chosen, device)
+        for stage, model in models.items():
             metric = _metric(loader, arguments, inputs, target, device)
             if not results:
                 print(f"{_described(model)}, {samples((inputs, target))} samples, {device}{_together(team)}")
@@ -213,17 +191,27 @@ def train(arguments: Namespace) -> None:
     )
     held_out = _batches(loader, arguments, split="test") if splits else None
     optimizer = torch.optim.Adam(model.parameters(), lr=arguments.lr)
+    last = arguments.epochs - 1
+    if arguments.viz_rate:
+        asked = _asked(arguments, f"{arguments.name}_epoch_{last}", optimizer=optimizer)
+        check_request(model, metric, device, **asked)
+    if held_out is not None:
+        training.score(model, metric, itertools.islice(held_out, 1))  # what is wrong with it comes up here
     print(f"{_described(model)}, {device}")
     record = training.log(folder / f"{arguments.name}.jsonl")
+    failures: list[Exception] = []
 
     def after_epoch(epoch: training.Epoch) -> None:
         record(epoch)
         print(_line(epoch), flush=True)
-        last = epoch.epoch == arguments.epochs - 1
-        if arguments.viz_rate and (last or epoch.epoch % arguments.viz_rate == 0):
-            _draw(
-                arguments, f"{arguments.name}_epoch_{epoch.epoch}", model, metric, device, optimizer=optimizer
-            )
+        weights.save(model, folder / f"{arguments.name}.pth")  # whatever happens now, the work is kept
+        if arguments.viz_rate and (epoch.epoch == last or epoch.epoch % arguments.viz_rate == 0):
+            asked = _asked(arguments, f"{arguments.name}_epoch_{epoch.epoch}", optimizer=optimizer)
+            try:
+                _draw(model, metric, device, asked)
+            except Exception as error:
+                failures.append(error)
+                print(f"lla train: no landscape of epoch {epoch.epoch}: {error}", file=sys.stderr)
 
     training.train(
         model,
@@ -239,17 +227,14 @@ def train(arguments: Namespace) -> None:
     loss, _ = training.score(model, metric, _batches(loader, arguments, **part))
     print(f"loss over the training data: {loss:.6g}")
     print(f"wrote {folder / arguments.name}.jsonl")
-    print(f"wrote {weights.save(model, folder / f'{arguments.name}.pth')}")
+    print(f"wrote {folder / arguments.name}.pth")
+    if failures:
+        raise failures[0]
 
 
-def _draw(
-    arguments: Namespace, name: str, model: nn.Module, metric: Any, device: torch.device, **more: Any
-) -> Any:
-    """Calls viz_lla with the command's options and prints what it wrote."""
-    result = viz_lla(
-        model,
-        metric,
-        device,
+def _asked(arguments: Namespace, name: str, **more: Any) -> dict[str, Any]:
+    """The options of viz_lla that the command's options ask for."""
+    return dict(
         dist=arguments.dist,
         steps=arguments.steps,
         num_plots=arguments.num_plots,
@@ -279,6 +264,11 @@ def _draw(
         progress=sys.stderr.isatty() and launched().rank == 0,
         **more,
     )
+
+
+def _draw(model: nn.Module, metric: Any, device: torch.device, asked: Mapping[str, Any]) -> Any:
+    """Calls viz_lla and prints what it wrote."""
+    result = viz_lla(model, metric, device, **asked)
     points = sum(len(landscape.losses) for landscape in result.landscapes)
     print(f"{points} points in {result.seconds:.1f} s")
     for landscape, title in zip(result.landscapes, result.titles, strict=True):

@@ -62,7 +62,7 @@ def pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
         "--loader",
         default="lenet",
         metavar="NAME|FILE",
-        help="lenet, mlp, resnet or template, or a Python file of your own",
+        help="lenet, mlp, resnet or template, or a Python file of your own, which is run",
     )
     group.add_argument(
         "--data",
@@ -224,7 +224,14 @@ def long_jobs(command: argparse.ArgumentParser) -> None:
         "work (torchrun)",
     )
     group.add_argument(
-        "--resume", metavar="DIR", help="go on with the command that began DIR; takes no other options"
+        "--resume",
+        metavar="DIR",
+        help="go on with the command that began DIR; takes no other options, but the same --loader FILE again",
+    )
+    group.add_argument(
+        "--trust",
+        action="store_true",
+        help="with --resume: run the loader file that DIR names, or a changed one",
     )
     group.add_argument(
         "--tol",

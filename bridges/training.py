@@ -93,10 +93,11 @@ def train(
     """
     epochs = positive_int("epochs", epochs)
     one_of("schedule", schedule, SCHEDULES)
-    if epochs > 1 and isinstance(batches, Iterator):
-        raise ValueError(
-            "batches can be gone over only once; pass a list or a DataLoader, which start anew each epoch"
-        )
+    for name, data in (("batches", batches), ("held_out", held_out)):
+        if epochs > 1 and isinstance(data, Iterator):
+            raise ValueError(
+                f"{name} can be gone over only once; pass a list or a DataLoader, which start anew each epoch"
+            )
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=finite_number("lr", lr, above=0))
     rates = [group["lr"] for group in optimizer.param_groups]

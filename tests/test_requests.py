@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from bridges import metrics
+from bridges import commands, metrics, training
+from bridges.loaders import template
 from lla_func import from_loss, products, viz_esd, viz_lla
 from lla_func.chart import line
 from lla_func.facades import landscape, spectrum
 from lla_func.facades.landscape import check_request
 from lla_func.grid import evaluate
 from lla_func.objective import Objective
+from tests.command import run
 
 
 @pytest.fixture
@@ -186,3 +190,96 @@ def test_the_hessian_is_not_checked_where_none_is_asked_for(model, metric):
     check_request(model, accuracy, to_save=False)
     with pytest.raises(ValueError, match="differentiated"):
         products.hessian(accuracy.objective(model))
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+TRAIN = ["train", "--loader", "template", "--steps", "3", "-np", "1", "-e", "3"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--freeze", "features.*"], "matches no parameter"),
+        (["--freeze", "99"], "freeze=99 is out of range"),
+        (["--batchnorm", "recalibrate", "-he"], "recalibrated"),
+        (["--mode", "adameq"], "needs axes='adam'"),
+        (["--name", "a" * 142, "-e", "11"], "too long for a file name"),
+        (["--viz_dir", "file/pictures"], "viz_dir='file/pictures' is not a directory"),
+        (["--res_dir", "file"], "res_dir='file' is not a directory"),
+        (["--log_dir", "file"], "--log_dir='file' is not a directory"),
+    ],
+)
+@pytest.mark.usefixtures("own_folder")
+def test_train_finds_a_wrong_option_before_the_first_epoch(capsys, monkeypatch, argv, words):
+    def no_training(*_, **__):
+        raise AssertionError("training began before the request was checked")
+
+    monkeypatch.setattr(training, "train", no_training)
+    if "recalibrate" in argv:
+        loader = Path(template.__file__).read_text().replace("nn.Tanh()", "nn.BatchNorm1d(16)")
+        Path("normed.py").write_text(loader)
+        argv = [*argv, "--loader", "normed.py"]
+    Path("file").write_text("not a directory")
+    assert run(*TRAIN, *argv) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_what_is_wrong_with_held_out_data_shows_before_training(capsys):
+    loader = Path(template.__file__).read_text()
+    loader = loader.replace(
+        "    shuffle: bool = False,\n", "    shuffle: bool = False,\n    split: str = 'all',\n"
+    )
+    loader = loader.replace(
+        "    # Keep.\n    loader =", "    points = points[:, 'tes' in split :]\n    loader ="
+    )
+    Path("halved.py").write_text(loader)
+    assert run(*TRAIN, "--loader", "halved.py", "--viz_rate", "0") != 0
+    assert "shapes cannot be multiplied" in capsys.readouterr().err
+    assert not Path("train_logs/default.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no picture"), MemoryError("no picture"), RuntimeError("no picture")]
+)
+@pytest.mark.usefixtures("own_folder")
+def test_training_goes_on_and_is_kept_when_a_picture_fails(capsys, monkeypatch, error):
+    calls, draw = [], commands.viz_lla
+
+    def failing(*operands, **options):
+        calls.append(options["cur_name"])
+        if len(calls) == 2:
+            raise error
+        return draw(*operands, **options)
+
+    monkeypatch.setattr(commands, "viz_lla", failing)
+    assert run(*TRAIN) != 0
+    said = capsys.readouterr()
+    assert "no landscape of epoch 1: no picture" in said.err
+    assert "no picture" in said.err.splitlines()[-1]
+    assert len(calls) == 3
+    assert "wrote train_logs/default.pth" in said.out
+    assert len(Path("train_logs/default.jsonl").read_text().splitlines()) == 3
+    kept = torch.load("train_logs/default.pth", weights_only=True)
+    assert run(*TRAIN, "--viz_rate", "0", "--name", "undrawn") == 0
+    undrawn = torch.load("train_logs/undrawn.pth", weights_only=True)
+    assert all(torch.equal(kept[name], undrawn[name]) for name in kept)
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_ctrl_c_in_a_picture_keeps_the_epochs_before_it(monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "viz_lla", interrupted)
+    assert run(*TRAIN) == 130
+    assert Path("train_logs/default.pth").is_file()
+
+
+@pytest.mark.usefixtures("own_folder", "no_work")
+def test_esd_finds_missing_weights_and_long_names_before_the_first_product(capsys):
+    assert run("esd", "--loader", "template", "--weights", "missing.pth") == 2
+    assert "no weights file 'missing.pth'" in capsys.readouterr().err
+    assert run("esd", "--loader", "template", "--weights", "None", "--name", "a" * 145) == 2
+    assert "too long" in capsys.readouterr().err

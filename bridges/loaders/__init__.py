@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -45,7 +46,7 @@ def find(loader: str) -> ModuleType:
         >>> find("lenet").ModelInit().__class__.__name__
         'LeNet'
     """
-    if loader.endswith(".py") or "/" in loader or "\\" in loader:
+    if _is_file(loader):
         module = _run(Path(loader))
     else:
         one_of("loader", loader, READY)
@@ -64,6 +65,23 @@ def find(loader: str) -> ModuleType:
                     f"{', '.join(arguments)} (see bridges/loaders/template.py)"
                 )
     return module
+
+
+def content(loader: str) -> str | None:
+    """The SHA-256 of a loader's file (not of what it imports), None for a ready loader.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not _is_file(loader):
+        return None
+    if not Path(loader).is_file():
+        raise FileNotFoundError(f"there is no loader file {loader!r}")
+    return hashlib.sha256(Path(loader).read_bytes()).hexdigest()
+
+
+def _is_file(loader: str) -> bool:
+    return loader.endswith(".py") or "/" in loader or "\\" in loader
 
 
 def accepts(function: Any, argument: str) -> bool:
