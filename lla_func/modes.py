@@ -14,7 +14,7 @@ from lla_func.chart import Chart
 from lla_func.errors import finite_number, one_of, positive_int
 from lla_func.objective import Objective
 
-__all__ = ["Moments", "Options", "Panel", "check", "options", "panels"]
+__all__ = ["Moments", "Options", "Panel", "check", "free", "options", "panels"]
 
 
 class Moments(Protocol):
@@ -231,7 +231,7 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
     raw = raw[:dim].to(objective.theta)
     if axes.random:
         # Orthogonal among what moves: with a single element frozen elsewhere the axes would tilt.
-        moving = _masked(objective, torch.ones_like(raw), options) > 0
+        moving = free(objective, options)
         if not moving.all():
             raw = torch.where(moving, directions.orthogonalize(raw * moving, objective.layout), raw)
     basis = _scale(objective, raw, options)
@@ -255,6 +255,11 @@ def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:
         raw, objective.theta, objective.layout, kind=options.normalization, order=options.order
     )
     return _masked(objective, basis, options)
+
+
+def free(objective: Objective, options: Options) -> Tensor:
+    """What may move: the parameters that are neither ignored nor frozen, a boolean vector [P]."""
+    return _masked(objective, torch.ones_like(objective.theta)[None], options)[0] > 0
 
 
 def _masked(objective: Objective, basis: Tensor, options: Options) -> Tensor:

@@ -263,6 +263,102 @@ def test_directions_along_which_nothing_moves_are_refused(metric):
         viz_lla(model, metric, normalization="filter", steps=2, to_save=False)
 
 
+class Adapted(nn.Module):
+    """A frozen layer with a low-rank adapter, fresh: its second factor is zero."""
+
+    def __init__(self, head=False):
+        super().__init__()
+        self.base = nn.Linear(5, 3).requires_grad_(False)
+        self.lora_A, self.lora_B = nn.Linear(5, 2, bias=False), nn.Linear(2, 3, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.head = nn.Linear(3, 3) if head else nn.Identity()
+
+    def forward(self, x):
+        return self.head(self.base(x) + self.lora_B(self.lora_A(x)))
+
+
+class Dead(nn.Module):
+    """Hidden units that no input wakes, so that the weights before them do nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 3, bias=False).requires_grad_(False)
+        nn.init.constant_(self.first.bias, -1e4)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+class Pruned(nn.Module):
+    """One unit, whose outgoing weights are pruned but for a class that scales away."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 2, bias=False), nn.Linear(2, 3, bias=False)
+        nn.init.zeros_(self.second.weight)
+        self.second.weight.data[0] = 1.0
+
+    def forward(self, x):
+        return self.second(self.first(x))[:, 1:].repeat(1, 2)[:, :3]
+
+
+FLAT = {  # model, options: what is said
+    "a fresh adapter": (
+        lambda: Adapted(),
+        {"normalization": "filter"},
+        r"random plane 1, random plane 2: the surface is flat: every loss is .* to rounding, so what moves "
+        r"\(lora_A.weight\) has no effect .*At rest: lora_B.weight; the weights there are zero.*normalization=None",
+    ),
+    "a fresh adapter beside a head": (
+        lambda: Adapted(head=True),
+        {"normalization": "filter"},
+        "of lora_B.weight nothing is shown: the weights there are zero, and directions are scaled to the weights",
+    ),
+    "a fresh adapter scaled element by element": (
+        lambda: Adapted(),
+        {"normalization": "weight", "engine": "loop"},
+        "surface is flat.* At rest: lora_B.weight",
+    ),
+    "zero filters": (
+        lambda: Pruned(),
+        {"normalization": "filter"},
+        "is flat.* At rest: 2 of 5 filters; the weights",
+    ),
+    "dead units": (
+        lambda: Dead(),
+        {},
+        r"flat.*what moves \(first.weight, first.bias\) has no effect .*Look for units that are dead or saturated",
+    ),
+    "too small a distance": (lambda: nn.Linear(5, 3), {"dist": 1e-12}, "a dist too small to change the loss"),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_a_flat_surface_comes_with_the_reason(metric, name):
+    make, options, words = FLAT[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make()
+    with pytest.warns(UserWarning, match=words) as caught:
+        viz_lla(model, metric, num_plots=2, steps=3, seed=0, to_save=False, **options)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_surfaces_that_are_not_flat_come_without_a_warning(metric):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = Adapted(), Adapted(head=True), nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3))
+    bowl = from_loss(lambda theta, _: theta.square().sum(), torch.zeros(2))
+    viz_lla(
+        bowl, axes=torch.eye(2), steps=2, to_save=False
+    )  # equal at all four corners, but not at the center
+    viz_lla(models[0], metric, num_plots=1, steps=3, seed=0, to_save=False)
+    frozen = {"freeze": "lora_B.*", "normalization": "filter"}
+    viz_lla(models[1], metric, num_plots=1, steps=3, seed=0, to_save=False, **frozen)
+    viz_lla(models[2], metric, num_plots=1, steps=3, seed=0, to_save=False, normalization="filter")
+
+
 class Caching(nn.Module):
     """Remembers a table from its first pass, in a dict and as a buffer."""
 

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
 
 from lla_func.analysis import Analysis
+from lla_func.chart import Chart
+from lla_func.landscape import Landscape
+from lla_func.layout import Layout
+from lla_func.objective import Objective
 
-__all__ = ["warn_of_what_did_not_converge"]
+__all__ = ["warn_of_flat_surfaces", "warn_of_what_did_not_converge", "why_flat"]
+
+VANISHING = (
+    "the weights there are zero, and directions are scaled to the weights; pass normalization=None, or take a model "
+    "that was trained"
+)
+
+ROUNDINGS = 4
+"""Losses that differ by so many roundings of the largest one are the same."""
 
 
 def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: float, trace_tol: float) -> None:
@@ -33,3 +49,66 @@ def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: flo
             f"products: its standard error is {estimate.standard_error:.2g}; raise trace_n_iter{exact} or trace_tol",
             stacklevel=3,
         )
+
+
+def warn_of_flat_surfaces(reasons: Mapping[str, str | None]) -> None:
+    """Warns of surfaces that are flat, or move in part only, once for each reason.
+
+    Args:
+        reasons: by title, what :func:`why_flat` said.
+    """
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        titles = ", ".join(title for title, given in reasons.items() if given == reason)
+        warnings.warn(f"{titles}: {reason}", stacklevel=3)
+
+
+def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Tensor) -> str | None:
+    """Why a surface shows nothing, or nothing of some weights; None where there is nothing to say.
+
+    A direction that is scaled to the weights vanishes where these are zero: in the second factor of a fresh LoRA
+    adapter, in zero-initialised layers, in pruned filters. What they multiply may then move without any effect.
+
+    Args:
+        objective: gives theta and its layout.
+        chart: the surface, with its scaled directions.
+        landscape: the losses on it and at the center.
+        free: what is neither ignored nor frozen, [P].
+    """
+    layout, theta = objective.layout, objective.theta
+    losses = torch.cat([landscape.losses, landscape.losses.new_tensor([landscape.center])])
+    if not bool(losses.isfinite().all()):
+        return None
+    rounding = ROUNDINGS * torch.finfo(theta.dtype).eps * float(losses.abs().max())
+    flat = float(losses.max() - losses.min()) <= rounding
+    moves = (chart.basis != 0).any(0)
+    resting = free & ~moves & (theta == 0)
+    unmoved = [n for n, rests in layout.unravel(resting).items() if bool(rests.all())]
+    if not flat:
+        weights = [n for n, role in zip(layout.names, layout.roles, strict=True) if role == "weight"]
+        unshown = [n for n in unmoved if n in weights]
+        return f"of {_listed(unshown)} nothing is shown: {VANISHING}" if unshown else None
+    moving = [n for n, some in layout.unravel(moves).items() if bool(some.any())]
+    found = (
+        f"the surface is flat: every loss is {float(losses[0]):.6g} to rounding, so what moves ({_listed(moving)}) has "
+        "no effect as far as dist reaches"
+    )
+    filters, total = _whole_filters(layout, resting)
+    if unmoved or filters:
+        what = _listed(unmoved) if unmoved else f"{filters} of {total} filters"
+        return f"{found}. At rest: {what}; {VANISHING}"
+    return (
+        f"{found}. Look for units that are dead or saturated, for weights that the loss does not use, and for a dist "
+        "too small to change the loss"
+    )
+
+
+def _whole_filters(layout: Layout, resting: Tensor) -> tuple[int, int]:
+    """How many filters are at rest as a whole, and how many there are."""
+    filters = torch.cat([view.flatten(2).all(2)[0] for view in layout.filters(resting[None])])
+    return int(filters.sum()), len(filters)
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -18,6 +18,7 @@ from lla_func.analysis import analyse
 from lla_func.checkpoint import directions_of
 from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
+from lla_func.facades.caveats import warn_of_flat_surfaces, why_flat
 from lla_func.facades.common import provenance
 from lla_func.facades.curvature import Curvature, measured_curvature
 from lla_func.facades.request import Request, along, checked
@@ -172,6 +173,8 @@ def viz_lla(
     to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
     landscapes: list[Landscape] = []
     titles: list[str] = []
+    reasons: dict[str, str | None] = {}
+    free = modes.free(objective, asked.options)
     paths: dict[str, Path] = {}
     start = time.perf_counter()
     moments = metric.moments(model, optimizer) if along(axes, "adam") else None
@@ -225,9 +228,11 @@ def viz_lla(
             progress=progress,
         )
         landscapes.append(landscape._replace(center=center))
+        reasons[panel.title] = why_flat(objective, panel.chart, landscapes[-1], free)
         titles.append(panel.title)
         if folders is not None:  # after every panel, so that an interruption loses only the panel in work
             paths["losses"] = files.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
+    warn_of_flat_surfaces(reasons)
     result = LandscapeResult(
         landscapes=tuple(landscapes),
         titles=tuple(titles),
