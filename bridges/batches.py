@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from bridges.rng import Stream, everything
+from lla_func.errors import flag, usable_device
 from lla_func.memory import free_memory
 from lla_func.objective import Batch
 
@@ -23,13 +24,7 @@ SHARE = 0.25
 
 def available(device: Any) -> torch.device:
     """The device, or a ValueError that says why it can't be used."""
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError) as error:  # torch raises any of these
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={device!r} can't be used here ({reason}); pass device='cpu'") from error
-    return found
+    return usable_device("device", device)
 
 
 def move(tree: Any, device: torch.device) -> Any:
@@ -137,6 +132,8 @@ def from_loader(
         raise TypeError(
             f"loader is of type {type(loader).__name__}; pass a DataLoader or an iterable of batches"
         )
+    if resident is not None:
+        flag("resident", resident)
     if isinstance(loader, Iterator):
         resident = True
     streamed = Streamed(loader, device)

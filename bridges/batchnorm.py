@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bridges.modes import Pose, evaluating, has_dropout
 from bridges.modules import Borrowed, Task, scalar
-from lla_func.errors import one_of, positive_int
+from lla_func.errors import one_of, seed_number
 from lla_func.objective import Batch, samples
 
 __all__ = ["POLICIES", "Behaviour", "behave"]
@@ -72,7 +72,7 @@ def behave(
         ValueError, TypeError: unknown policy, or ``dropout_seed`` isn't a whole number from 0 on.
     """
     one_of("batchnorm", batchnorm, POLICIES)
-    seed = 0 if dropout_seed is None else positive_int("dropout_seed", dropout_seed, least=0)
+    seed = 0 if dropout_seed is None else seed_number("dropout_seed", dropout_seed)
     pipeline = borrowed.pipeline
     layers = {name: part for name, part in pipeline.named_modules() if isinstance(part, _BatchNorm)}
     layers = {name: layer for name, layer in layers.items() if name.split(".")[0] == "model"}

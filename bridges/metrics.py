@@ -20,6 +20,7 @@ from bridges.criteria import averages, known, reduction_by_trial, reduction_of, 
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.wrapper import ModelWrapper, wrap_model
+from lla_func.errors import flag
 from lla_func.interruptions import raise_if_interrupted
 from lla_func.objective import (
     Batch,
@@ -278,6 +279,8 @@ class Loss(Metric):
         separable: bool | None,
         weight: Weight | None,
     ) -> None:
+        if separable is not None:
+            flag("separable", separable)
         self.criterion = criterion
         self._told = (reduction, weight) != (None, None) or known(criterion)
         self.reduction = reduction_of(criterion, reduction)
@@ -331,7 +334,13 @@ class Loss(Metric):
     def _judge(self, run: Any, judged: tuple[Any, Batch]) -> Tensor:
         prediction, batch = judged
         _, targets = move(tuple(batch), torch.device(self.device))
-        return self.criterion(prediction, targets)
+        try:
+            return self.criterion(prediction, targets)
+        except IndexError as error:
+            shape = list(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
+            raise ValueError(
+                f"targets don't fit the model's predictions of shape {shape}: {error} Look at the number of classes"
+            ) from error
 
     def _parts(self) -> tuple[Task, Task] | None:
         return None if self._overridden else (self._predict, self._judge)

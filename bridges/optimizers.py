@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bridges.modules import layout_of, trainable, unwrap
+from lla_func.errors import finite_number, finite_tensor, instance, usable_device
 
 __all__ = ["Moments", "moments"]
 
@@ -66,6 +67,7 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
             f"optimizer is of type {type(optimizer).__name__}; pass the torch.optim optimizer that trained the model"
         )
     kind = type(optimizer).__name__
+    where = None if device is None else usable_device("device", device)
     module = unwrap(model)
     parameters = trainable(module)
     layout = layout_of(module)
@@ -78,6 +80,8 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
         )
     if any("betas" not in groups[id(p)] or "eps" not in groups[id(p)] for p in held.values()):
         raise ValueError(f"optimizer is {kind}, which has no Adam moments; train with Adam or AdamW")
+    for p in held.values():
+        instance(f"optimizer ({kind}) betas", groups[id(p)]["betas"], (tuple, list), "a pair of numbers")
     states = {name: state for name, p in held.items() if (state := optimizer.state.get(p))}
     if not states:
         raise ValueError(
@@ -93,14 +97,23 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
             stored = torch.zeros_like(parameter) if moment is None else moment.detach().to(parameter)
             raw[i][name] = corrected[i][name] = stored.detach()
             if state is not None:
-                beta = float(groups[id(parameter)]["betas"][i])
+                beta = finite_number(
+                    f"optimizer ({kind}) betas[{i}]", groups[id(parameter)]["betas"][i], least=0
+                )
+                if beta >= 1:
+                    raise ValueError(
+                        f"optimizer ({kind}) betas[{i}]={beta} is not allowed; it must be below 1"
+                    )
                 corrected[i][name] = stored / (1 - beta ** float(state["step"]))
 
     def vector(column: dict[str, Tensor]) -> Tensor:
-        return layout.ravel(column).to(device)
+        return layout.ravel(column).to(where)
 
     def setting(key: str) -> Tensor | float:
-        values = {name: float(groups[id(p)][key]) for name, p in held.items()}
+        values = {
+            name: finite_number(f"optimizer ({kind}) {key}", groups[id(p)][key], least=0)
+            for name, p in held.items()
+        }
         if len(set(values.values())) == 1:
             return next(iter(values.values()))
         fill = {n: torch.full_like(p, values.get(n, 0.0), requires_grad=False) for n, p in parameters.items()}
@@ -125,8 +138,13 @@ def _stored(state: dict[str, Any], parameter: Tensor, where: str) -> tuple[Tenso
             )
     first, second = state["exp_avg"], state.get("max_exp_avg_sq", state["exp_avg_sq"])
     for moment in (first, second):
+        instance(f"{where}: a moment", moment, Tensor, "a tensor")
         if moment.shape != parameter.shape:
             raise ValueError(
                 f"{where}: a moment has shape {list(moment.shape)}, the parameter has {list(parameter.shape)}"
             )
+        finite_tensor(f"{where}: a moment", moment)
+    finite_number(f"{where}: step", state["step"], above=0)
+    if bool((second < 0).any()):
+        raise ValueError(f"{where}: exp_avg_sq is negative somewhere; it is a mean of squares")
     return first, second

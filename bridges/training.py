@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bridges.rng import Stream, everything
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, instance, one_of, positive_int, seed_number, shown
 from lla_func.objective import samples
 from lla_func.store import append_line
 
@@ -91,6 +91,17 @@ def train(
         >>> history[1].loss < history[0].loss
         True
     """
+    instance("model", model, nn.Module, "a torch.nn.Module")
+    for name, function in (("metric", metric), ("after_epoch", after_epoch)):
+        if not callable(function) and (name == "metric" or function is not None):
+            raise TypeError(f"{name}={shown(function)} can't be called")
+    for name, data in (("batches", batches), ("held_out", held_out)):
+        if data is not None:
+            instance(name, data, Iterable, "a DataLoader or a list of batches")
+    if optimizer is not None:
+        instance(
+            "optimizer", optimizer, torch.optim.Optimizer, "a torch.optim optimizer of the model's parameters"
+        )
     epochs = positive_int("epochs", epochs)
     one_of("schedule", schedule, SCHEDULES)
     for name, data in (("batches", batches), ("held_out", held_out)):
@@ -101,7 +112,7 @@ def train(
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=finite_number("lr", lr, above=0))
     rates = [group["lr"] for group in optimizer.param_groups]
-    randomness = Stream(positive_int("seed", seed, least=0), everything(_device(model)))
+    randomness = Stream(seed_number("seed", seed), everything(_device(model)))
     history = []
     for number in range(epochs):
         if schedule == "cosine":

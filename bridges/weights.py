@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lla_func.errors import instance
 from lla_func.store import replacing
 
 __all__ = ["adopt", "load", "save"]
@@ -27,7 +28,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     Returns:
         The path.
     """
+    instance("path", path, (str, os.PathLike), "the path of a weights file")
+    instance("model", model, nn.Module, "a torch.nn.Module")
     path = Path(path)
+    if not path.name:
+        raise ValueError(f"path={str(path)!r} is no file name; pass the path of a weights file")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         try:
@@ -67,6 +72,8 @@ def load(
         >>> torch.equal(layer.weight, other.weight)
         True
     """
+    instance("path", path, (str, os.PathLike), "the path of a weights file")
+    instance("model", model, nn.Module, "a torch.nn.Module")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weights file {str(path)!r}")
     state = _read(path)

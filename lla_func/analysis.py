@@ -10,8 +10,9 @@ import torch
 from lla_func.criteria import Criterion, k_hn, r_e, spectrum_class
 from lla_func.density import Curve, smooth
 from lla_func.eigen import Eigenpairs, eigenpairs
-from lla_func.errors import positive_int
+from lla_func.errors import finite_number, flag, one_of, positive_int, seed_number
 from lla_func.estimate import Estimate
+from lla_func.krylov import check_operator
 from lla_func.operators import Operator
 from lla_func.quadrature import Quadrature, quadrature
 from lla_func.trace import trace
@@ -105,12 +106,22 @@ def analyse(
         >>> round(float(found.eigenpairs.values[0]), 3), found.criteria.spectrum
         (4.0, 'mainly positive')
     """
+    check_operator(operator)
+    one_of("which", which, ("magnitude", "largest", "smallest", "both"))
+    density_steps = positive_int("density_steps", density_steps, least=0)
+    top_n = positive_int("top_n", top_n, least=0, most=operator.dim)
+    trace_products = positive_int("trace_products", trace_products, least=0)
+    for name, count in (("probes", probes), ("eigs_products", eigs_products)):
+        positive_int(name, count)
+    for name, number in (("eigs_tol", eigs_tol), ("trace_tol", trace_tol), ("n_kh", n_kh)):
+        finite_number(name, number, above=0)
+    flag("criteria", criteria)
+    max_v = None if max_v is None else positive_int("max_v", max_v, least=2)
+    seed_number("seed", seed)
     products: dict[str, int] = {}
     rules, curve, found, estimate, judged = None, None, None, None, None
     if density_steps:
-        held = (
-            vectors_held(operator, density_steps) if max_v is None else positive_int("max_v", max_v, least=2)
-        )
+        held = vectors_held(operator, density_steps) if max_v is None else max_v
         rules = quadrature(
             operator,
             density_steps,

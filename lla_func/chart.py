@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lla_func.errors import finite_tensor, flag, instance, names, shown
+
 __all__ = ["Chart", "adameq", "line", "mesh", "mesh_axes", "plane", "point", "span", "summary", "volume"]
 
 
@@ -70,15 +72,18 @@ def span(
     """
     if not directions:
         raise ValueError("directions is empty; a chart needs at least one")
+    finite_tensor("origin", origin, ("P",))
     for number, direction in enumerate(directions, start=1):
+        instance(f"direction {number}", direction, Tensor, "a tensor [P]")
         for what in ("shape", "dtype", "device"):
             if getattr(direction, what) != getattr(origin, what):
                 raise ValueError(
                     f"direction {number} has {what} {getattr(direction, what)}, the origin has {getattr(origin, what)}"
                 )
-        if not torch.isfinite(direction).all():
-            raise ValueError(f"direction {number} has NaN or infinite values")
+        finite_tensor(f"direction {number}", direction)
     count = len(directions)
+    if labels is not None and len(names("labels", labels)) != count:
+        raise ValueError(f"labels={shown(labels)} does not name {count} directions; pass one label for each")
     return Chart(
         origin=origin,
         basis=torch.stack(directions),
@@ -112,6 +117,7 @@ def adameq(origin: Tensor, step: Tensor, *, b_sqrt: bool = True) -> Chart:
         step: Adam's step s, [P] (:func:`lla_func.directions.adam_step`).
         b_sqrt: whether b scales the second moment (True) or its square root (False).
     """
+    flag("b_sqrt", b_sqrt)
     affine = line(origin, step)
 
     def coefficients(coords: Tensor) -> Tensor:
@@ -133,6 +139,8 @@ def adameq(origin: Tensor, step: Tensor, *, b_sqrt: bool = True) -> Chart:
 
 def point(chart: Chart, coords: Tensor) -> Tensor:
     """The parameter vectors [N, P] at coordinates [N, C]."""
+    instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
+    finite_tensor("coords", coords, ("N", chart.dim), floating=False)
     coefficients = chart.coefficients(coords).to(chart.basis)
     return torch.addmm(chart.origin, coefficients, chart.basis)
 
@@ -144,6 +152,11 @@ def mesh(*axes: Tensor) -> Tensor:
         >>> mesh(torch.tensor([0.0, 1.0]), torch.tensor([5.0, 6.0])).tolist()
         [[0.0, 5.0], [0.0, 6.0], [1.0, 5.0], [1.0, 6.0]]
     """
+    if not axes:
+        raise ValueError("axes is empty; pass the values along at least one axis")
+    for number, axis in enumerate(axes, start=1):
+        if len(finite_tensor(f"axis {number}", axis, ("N",), floating=False)) == 0:
+            raise ValueError(f"axis {number} is empty; pass at least one value")
     grids = torch.meshgrid(*(axis.to("cpu", torch.float64) for axis in axes), indexing="ij")
     return torch.stack([grid.reshape(-1) for grid in grids], dim=1)
 
@@ -154,6 +167,7 @@ def mesh_axes(coords: Tensor) -> tuple[Tensor, ...]:
     Raises:
         ValueError: they are not a full mesh in the order of :func:`mesh`.
     """
+    finite_tensor("coords", coords, ("N", "C"), floating=False)
     columns = tuple(torch.unique(column) for column in coords.T)
     sizes = [len(column) for column in columns]
     if torch.Size(sizes).numel() == len(coords) and torch.equal(mesh(*columns), coords):
@@ -170,6 +184,7 @@ def summary(chart: Chart) -> dict[str, Any]:
         A dict of plain numbers and strings: ``kind``, ``labels``, ``center``, ``norms`` (K L2 norms) and ``angles``
         (degrees between each pair of basis vectors, in the order 12, 13, 23; NaN where one is zero).
     """
+    instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
     count = chart.basis.shape[0]
     gram = torch.empty(count, count, dtype=torch.float64)
     for i in range(count):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number
+from lla_func.errors import finite_number, finite_tensor, numbers_of
 
 __all__ = ["ZERO", "Criterion", "c_t", "k_hn", "r_e", "spectrum_class"]
 
@@ -142,7 +142,7 @@ def c_t(values: Tensor, *, zero: float = ZERO) -> float:
         >>> c_t(torch.tensor([-1.0, 0.0, 4.0])), c_t(torch.tensor([1.0, 4.0]))
         (-0.25, 0.0)
     """
-    every = _without_rounding(_table("values", torch.as_tensor(values).flatten()), zero)
+    every = _without_rounding(_table("values", numbers_of("values", values).flatten()), zero)
     ratio = _ratio((-every).clamp(min=0).amax(1), every.clamp(min=0).amax(1))
     return -float(ratio) if float(ratio) else 0.0
 
@@ -184,7 +184,10 @@ def spectrum_class(values: Tensor, *, share: float = 0.5, zero: float = ZERO) ->
 
 def _table(name: str, rows: Tensor) -> Tensor:
     """Checked rows as float64 [B, M] on the CPU."""
-    table = torch.as_tensor(rows).detach().to("cpu", torch.float64)
+    table = numbers_of(name, rows).detach()
+    if table.is_complex():
+        finite_tensor(name, table)
+    table = table.to("cpu", torch.float64)
     if table.ndim not in (1, 2) or table.numel() == 0:
         raise ValueError(f"{name} has shape {list(table.shape)}; pass [B, M], or [M] for one run")
     if not bool(table.isfinite().all()):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number, positive_int
+from lla_func.errors import finite_number, finite_tensor, numbers_of, positive_int
 from lla_func.operators import Operator
 from lla_func.quadrature import Quadrature, quadrature
 
@@ -146,9 +146,9 @@ def smooth(nodes: Tensor, weights: Tensor, *, points: int = 1001, relative_bandw
         >>> round(curve.bandwidth, 6), round(float(curve.grid[0]), 6), round(float(curve.grid[-1]), 6)
         (0.005, -0.025, 1.025)
     """
-    nodes, weights = _rules(nodes, weights)
     points = positive_int("points", points, least=2)
     relative_bandwidth = finite_number("relative_bandwidth", relative_bandwidth, above=0.0)
+    nodes, weights = _rules(nodes, weights)
     low, high, size = float(nodes.min()), float(nodes.max()), float(nodes.abs().max())
     width = high - low if high - low > 1e-9 * size else size or 1.0
     bandwidth = relative_bandwidth * width
@@ -182,9 +182,12 @@ def log_density(
         >>> [round(a, 4) for a in area], found.zero
         ([0.5, 0.25], 0.25)
     """
-    nodes, weights = _rules(nodes, weights)
     points = positive_int("points", points, least=2)
-    decades, floor = finite_number("decades", decades, above=0.0), finite_number("floor", floor, above=0.0)
+    decades, floor = (
+        finite_number("decades", decades, above=0.0),
+        finite_number("floor", floor, above=0.0, most=1),
+    )
+    nodes, weights = _rules(nodes, weights)
     weights = weights / len(nodes)
     least = floor * float(nodes.abs().max())
     seen = nodes.abs() > least
@@ -198,7 +201,7 @@ def log_density(
 
 def _rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Checked nodes and weights as float64 [B, M] on the CPU."""
-    nodes, weights = (torch.as_tensor(t).detach().to("cpu", torch.float64) for t in (nodes, weights))
+    nodes, weights = numbers_of("nodes", nodes), numbers_of("weights", weights)
     if nodes.shape != weights.shape or nodes.ndim not in (1, 2) or nodes.numel() == 0:
         raise ValueError(
             f"nodes and weights have shapes {list(nodes.shape)} and {list(weights.shape)}; "
@@ -208,7 +211,14 @@ def _rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             "nodes or weights hold NaN or infinite values; the Lanczos runs they come from have failed"
         )
-    return torch.atleast_2d(nodes), torch.atleast_2d(weights)
+    for name, value in (("nodes", nodes), ("weights", weights)):
+        finite_tensor(name, value, floating=False)
+    nodes, weights = (torch.atleast_2d(t.detach().to("cpu", torch.float64)) for t in (nodes, weights))
+    if bool((weights < 0).any()) or not torch.allclose(weights.sum(1), weights.new_ones(()), atol=1e-3):
+        raise ValueError(
+            "weights has a row that is negative somewhere or does not sum to 1; pass those of a quadrature"
+        )
+    return nodes, weights
 
 
 def _mixture(grid: Tensor, nodes: Tensor, weights: Tensor, bandwidth: float) -> Tensor:

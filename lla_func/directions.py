@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from lla_func.errors import one_of, positive_int
+from lla_func.errors import finite_number, finite_tensor, flag, instance, names, one_of, positive_int, shown
 from lla_func.layout import Layout
 
 __all__ = ["KINDS", "adam_step", "freeze", "normalize", "orthogonalize", "random", "without_bias_norm"]
@@ -52,7 +52,10 @@ def random(
         True
     """
     one_of("distribution", distribution, ("normal", "uniform"))
-    count = positive_int("count", count)
+    instance("layout", layout, Layout, "a Layout")
+    count = positive_int("count", count, most=layout.numel if flag("orthogonal", orthogonal) else 2**63 - 1)
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype={dtype!r} is no real floating dtype; pass torch.float32 or torch.float64")
     if not isinstance(generator, torch.Generator):
         raise TypeError(
             f"generator={generator!r} is not a torch.Generator; pass torch.Generator().manual_seed(seed)"
@@ -143,6 +146,7 @@ def normalize(
     one_of("order", order, (1, 2))
     one_of("ignore", ignore, (None, "bias_norm"))
     _check_basis(basis, layout)
+    finite_tensor("theta", theta, (layout.numel,))
     basis = basis.to(theta, copy=True)
     if kind == "weight":
         basis *= theta
@@ -160,6 +164,7 @@ def normalize(
 
 def without_bias_norm(basis: Tensor, layout: Layout) -> Tensor:
     """Sets directions [K, P] to zero on biases and on the parameters of normalisation layers."""
+    _check_basis(basis, layout)
     frozen = [i for i, role in enumerate(layout.roles) if role != "weight"]
     return basis.masked_fill(layout.mask(frozen, device=basis.device), 0.0)
 
@@ -179,11 +184,12 @@ def freeze(basis: Tensor, layout: Layout, frozen: int | str | Iterable[str]) -> 
     Raises:
         ValueError: the rule names no parameter, or all of them.
     """
+    _check_basis(basis, layout)
     count = len(layout.names)
-    if isinstance(frozen, bool):
-        raise TypeError(f"freeze={frozen!r} is not allowed; pass a layer number or a name pattern")
+    if isinstance(frozen, (bool, float)):
+        raise TypeError(f"freeze={shown(frozen)} is not allowed; pass a layer number or a name pattern")
     if hasattr(frozen, "__index__"):
-        number = frozen.__index__()
+        number = positive_int("freeze", frozen, least=-(2**63))
         if not 0 < abs(number) < count:
             raise ValueError(
                 f"freeze={number} is out of range; the model has {count} parameter tensors, "
@@ -191,7 +197,7 @@ def freeze(basis: Tensor, layout: Layout, frozen: int | str | Iterable[str]) -> 
             )
         indices: Iterable[int] = range(number, count) if number > 0 else range(-number)
     else:
-        indices = layout.matching(frozen)
+        indices = layout.matching(names("freeze", frozen), name="freeze")
         if len(tuple(indices)) == count:
             raise ValueError(f"freeze={frozen!r} matches all {count} parameters; nothing is left to move")
     return basis.masked_fill(layout.mask(indices, device=basis.device), 0.0)
@@ -209,6 +215,14 @@ def adam_step(first: Tensor, second: Tensor, *, lr: Tensor | float, eps: Tensor 
     Returns:
         the step, [P]; zero where m is zero.
     """
+    finite_tensor("first", first, ("P",))
+    finite_tensor("second", second, tuple(first.shape))
+    for name, value in (("lr", lr), ("eps", eps)):
+        if isinstance(value, Tensor) and value.ndim:
+            finite_tensor(name, value, tuple(first.shape))
+            finite_number(f"the smallest {name}", value.min(), least=0)
+        else:
+            finite_number(name, value, least=0)
     if (second < 0).any():
         raise ValueError(
             f"second moment is negative (smallest {float(second.min()):g}); it is a mean of squares"
@@ -257,5 +271,7 @@ def _norm(view: Tensor, order: int) -> Tensor:
 
 
 def _check_basis(basis: Tensor, layout: Layout) -> None:
+    instance("layout", layout, Layout, "a Layout")
+    finite_tensor("basis", basis)
     if basis.ndim != 2 or basis.shape[1] != layout.numel:
         raise ValueError(f"basis has shape {list(basis.shape)}, the layout needs [K, {layout.numel}]")

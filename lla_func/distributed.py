@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lla_func.errors import instance
 from lla_func.objective import Batch, Objective, beginning, samples, weighed
 from lla_func.operators import Operator
 
@@ -25,6 +26,8 @@ Build = Callable[..., Operator]
 
 def is_first(group: Any) -> bool:
     """Whether this process is the one that writes and draws: rank 0 of the group, or the only one."""
+    if group is not None:
+        instance("group", group, dist.ProcessGroup, "a torch.distributed process group, or None")
     return group is None or dist.get_rank(group) == 0
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number, one_of, positive_int
-from lla_func.krylov import Tridiagonal, apply, check_vectors, inner
+from lla_func.errors import finite_number, finite_tensor, flag, one_of, positive_int, usable_device
+from lla_func.krylov import Tridiagonal, apply, check_operator, check_vectors, inner
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 from lla_func.subspace import (
@@ -102,7 +102,13 @@ def eigenpairs(
         >>> found.values.round(decimals=9)
         tensor([-5.,  3.], dtype=torch.float64)
     """
+    check_operator(operator)
     one_of("which", which, ("magnitude", "largest", "smallest", "both"))
+    flag("verify", verify)
+    if isinstance(start, Tensor):
+        check_vectors("start", start, operator)
+        if not finite_tensor("start", start).any():
+            raise ValueError("start is zero; pass a non-zero vector, or None for a random one")
     k, max_iter = positive_int("k", k), positive_int("max_iter", max_iter)
     tol = finite_number("tol", tol, above=0.0)
     if k > operator.dim:
@@ -115,7 +121,7 @@ def eigenpairs(
     capacity = min(capacity, operator.dim)
     generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
-    held_on = operator.device if basis_device is None else torch.device(basis_device)
+    held_on = operator.device if basis_device is None else usable_device("basis_device", basis_device)
     space = Subspace(
         torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),
         torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),

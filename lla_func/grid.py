@@ -18,7 +18,7 @@ from lla_func.chart import Chart, mesh_axes, summary
 from lla_func.chebyshev import sample
 from lla_func.engines import ENGINES
 from lla_func.engines.evaluator import EngineFallbackWarning, Evaluator
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, finite_tensor, flag, instance, numbers_of, one_of, positive_int
 from lla_func.interruptions import noticed
 from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
@@ -103,7 +103,12 @@ def evaluate(
         tensor([ 0., 25.], dtype=torch.float64)
     """
     check(objective)
+    instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
     coords = _check_coords(coords, chart)
+    for option, value in (("log_tol", log_tol), ("tf32", tf32), ("progress", progress)):
+        flag(option, value)
+    finite_tensor("chart.origin", chart.origin, ("P",))
+    finite_tensor("chart.basis", chart.basis, ("K", len(chart.origin)))
     if chart.origin.shape != objective.theta.shape:
         raise ValueError(
             f"chart has P={len(chart.origin)} parameters, the objective P={len(objective.theta)}"
@@ -219,7 +224,7 @@ def check_work(
     options: dict[str, Any] = {
         name: None if value is None else positive_int(name, value) for name, value in given.items()
     }
-    options["channels_last"] = None if channels_last is None else bool(channels_last)
+    options["channels_last"] = None if channels_last is None else flag("channels_last", channels_last)
     one_of("sampling", sampling, ("grid", "chebyshev"))
     if sampling == "chebyshev" and tol is None:
         raise ValueError("sampling='chebyshev' needs tol, the error allowed as a part of the surface's range")
@@ -231,7 +236,8 @@ def check_work(
 
 
 def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
-    coords = torch.as_tensor(coords).detach().to("cpu", torch.float64)
+    coords = finite_tensor("coords", numbers_of("coords", coords), floating=False)
+    coords = coords.detach().to("cpu", torch.float64)
     if coords.ndim != 2 or coords.shape[1] != chart.dim:
         raise ValueError(f"coords has shape {list(coords.shape)}, a {chart.kind} needs [N, {chart.dim}]")
     if len(coords) == 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lla_func.assembly import assemble
 from lla_func.differentiable import differentiable, explained, load_forward_mode
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, flag, names, one_of, positive_int
 from lla_func.kernels import KERNELS
 from lla_func.memory import free_memory
 from lla_func.objective import Objective, beginning
@@ -72,12 +72,8 @@ def prepare(
         raise ValueError(f"memory={memory!r} is negative; pass a number of bytes, 0 to keep nothing")
     point, theta = objective.theta.detach(), lambda x: x
     if parameters is not None:
-        patterns = (parameters,) if isinstance(parameters, str) else tuple(parameters)
-        if not patterns:
-            raise ValueError(
-                "parameters is empty; pass at least one name pattern, or None for all parameters"
-            )
-        point, theta = _restricted(objective, objective.layout.matching(patterns))
+        patterns = names("parameters", parameters, otherwise=", or None for all parameters")
+        point, theta = _restricted(objective, objective.layout.matching(patterns, name="parameters"))
         name = f"{name} of {', '.join(patterns)}"
     _check_loss(objective, name)
     load_forward_mode()
@@ -150,7 +146,7 @@ def carry_out(
         probe: whether to test reproducibility and symmetry.
         tolerance: of the symmetry (:func:`lla_func.symmetry.check_symmetric`).
     """
-    scale = abs(check_reproducible(objective, job.name)) if probe else 0.0
+    scale = abs(check_reproducible(objective, job.name)) if flag("probe", probe) else 0.0
     if plan is None and job.kernel in KERNELS and job.blocks != "auto":
         plan = Plan((job.kernel,), job.kernel, batched=job.blocks == "vmap")
     if plan is None:

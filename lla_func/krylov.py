@@ -7,13 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import one_of, positive_int
+from lla_func.errors import flag, instance, one_of, positive_int, usable_device
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 
 __all__ = [
     "Tridiagonal",
     "apply",
+    "check_operator",
     "check_vectors",
     "inner",
     "lanczos",
@@ -100,6 +101,7 @@ def lanczos(
         tensor([1., 2., 4.], dtype=torch.float64)
     """
     one_of("on_breakdown", on_breakdown, ("stop", "restart"))
+    flag("keep_basis", keep_basis)
     check_vectors("v0", v0, operator)
     steps = min(positive_int("steps", steps), operator.dim)
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
@@ -112,7 +114,7 @@ def lanczos(
         raise ValueError(f"v0 is zero or not finite in row {int(unfit.nonzero()[0])}; pass a non-zero vector")
 
     # A ring: step j lies in slot j % held. Slots not yet written are zero and change no projection.
-    held_on = operator.device if basis_device is None else torch.device(basis_device)
+    held_on = operator.device if basis_device is None else usable_device("basis_device", basis_device)
     ring = torch.zeros(count, held, operator.dim, dtype=operator.dtype, device=held_on)
     alphas, betas = torch.zeros(2, count, steps, dtype=torch.float64)
     length = torch.full((count,), steps)
@@ -209,8 +211,14 @@ def _rows(ring: Tensor, index: Tensor) -> Tensor:
     return ring if len(index) == len(ring) else ring[index.to(ring.device)]
 
 
+def check_operator(operator: Operator) -> None:
+    """Raises a TypeError unless it is an Operator."""
+    instance("operator", operator, Operator, "an Operator, such as products.hessian(objective)")
+
+
 def check_vectors(name: str, vectors: Tensor, operator: Operator) -> None:
     """Raises unless ``vectors`` is a tensor [P] or [B, P] that ``operator`` can multiply."""
+    check_operator(operator)
     if not isinstance(vectors, Tensor):
         raise TypeError(f"{name} is a {type(vectors).__name__}; pass a tensor [P] or [B, P]")
     if vectors.ndim not in (1, 2) or vectors.shape[-1] != operator.dim or vectors.numel() == 0:

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from lla_func import products
 from lla_func.analysis import analyse
+from lla_func.errors import names, positive_int
 from lla_func.estimate import Estimate
 from lla_func.layout import Layout
-from lla_func.objective import Objective
+from lla_func.objective import Objective, check
 
 __all__ = ["LayerCurvature", "layers_of", "layerwise", "table"]
 
@@ -62,10 +63,16 @@ def layerwise(
         >>> [(row.layer, round(row.largest, 3), round(row.trace.value, 3)) for row in rows]
         [('a', 2.0, 4.0), ('b', -6.0, -18.0)]
     """
+    check(objective)
+    max_products = positive_int("max_products", max_products)
     rows = []
-    blocks = layers_of(objective.layout) if layers is None else {layer: (layer,) for layer in layers}
-    for layer, names in blocks.items():
-        operator = products.hessian(objective, parameters=names)
+    blocks = layers_of(objective.layout)
+    if layers is not None:
+        blocks = {layer: (layer,) for layer in names("layers", layers)}
+    for patterns in blocks.values():
+        objective.layout.matching(patterns, name="layers")
+    for layer, patterns in blocks.items():
+        operator = products.hessian(objective, parameters=patterns)
         found = analyse(
             operator,
             top_n=min(2, operator.dim),

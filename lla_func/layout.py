@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lla_func.errors import instance, names, one_of, positive_int
+
 __all__ = ["Layout"]
 
 
@@ -52,6 +54,20 @@ class Layout:
         section 4: a tensor with at most one axis is a bias and a single filter, any other is a weight whose first
         axis counts its filters.
         """
+        instance("tensors", tensors, Mapping, "a dict of named tensors")
+        for name, tensor in tensors.items():
+            instance("the name of a parameter", name, str, "a str")
+            instance(f"parameter {name!r}", tensor, Tensor, "a tensor")
+        for what, given in (("roles", roles), ("filter_axes", filter_axes)):
+            if unknown := sorted(map(str, set(given or {}) - set(tensors))):
+                raise ValueError(
+                    f"{what} names {unknown[0]!r}, which is none of the parameters {list(tensors)}"
+                )
+        for name, role in (roles or {}).items():
+            one_of(f"roles[{name!r}]", role, ("weight", "bias", "norm"))
+        for name, axis in (filter_axes or {}).items():
+            if axis is not None:
+                positive_int(f"filter_axes[{name!r}]", axis, least=0, most=max(tensors[name].ndim - 1, 0))
         if not tensors:
             raise ValueError("there is no parameter to move: at least one tensor is needed")
         roles, filter_axes = roles or {}, filter_axes or {}
@@ -95,6 +111,7 @@ class Layout:
         Raises:
             ValueError: a tensor is missing, unknown, of another shape, dtype or device; it is named.
         """
+        instance("tensors", tensors, Mapping, "a dict of named tensors")
         if set(tensors) != set(self.names):
             missing, unknown = set(self.names) - set(tensors), set(tensors) - set(self.names)
             raise ValueError(
@@ -103,6 +120,7 @@ class Layout:
         first = tensors[self.names[0]]
         for name, shape in zip(self.names, self.shapes, strict=True):
             tensor = tensors[name]
+            instance(f"parameter {name!r}", tensor, Tensor, "a tensor")
             if tuple(tensor.shape) != shape:
                 raise ValueError(
                     f"parameter {name!r} has shape {list(tensor.shape)}, the layout says {list(shape)}"
@@ -127,6 +145,9 @@ class Layout:
         """
         if isinstance(theta, Mapping):
             return dict(theta)
+        instance("theta", theta, Tensor, "a tensor [P], or named tensors")
+        if theta.ndim == 0:
+            raise ValueError(f"theta has no axes; the layout needs [..., {self.numel}]")
         if theta.shape[-1] != self.numel:
             raise ValueError(
                 f"theta has {theta.shape[-1]} elements on its last axis, the layout has P={self.numel}"
@@ -148,19 +169,23 @@ class Layout:
         for tensor, axis in zip(self.unravel(vectors).values(), self.filter_axes, strict=True):
             yield tensor.reshape(len(tensor), 1, -1) if axis is None else tensor.movedim(axis + 1, 1)
 
-    def matching(self, patterns: str | Iterable[str]) -> tuple[int, ...]:
+    def matching(self, patterns: str | Iterable[str], *, name: str = "patterns") -> tuple[int, ...]:
         """The indices of the parameters whose name matches a shell-style pattern such as ``"features.*"``.
 
+        Args:
+            patterns: one or more.
+            name: of the argument that they came in, for messages.
+
         Raises:
-            ValueError: a pattern matches nothing; it is named together with the names there are.
+            TypeError: a pattern is no str.
+            ValueError: there is none, or one matches nothing; it is named together with the names there are.
         """
-        patterns = [patterns] if isinstance(patterns, str) else list(patterns)
         matched: set[int] = set()
-        for pattern in patterns:
-            hits = {i for i, name in enumerate(self.names) if fnmatch.fnmatchcase(name, pattern)}
+        for pattern in names(name, patterns):
+            hits = {i for i, own in enumerate(self.names) if fnmatch.fnmatchcase(own, pattern)}
             if not hits:
                 raise ValueError(
-                    f"pattern {pattern!r} matches no parameter; there are {', '.join(self.names)}"
+                    f"{name}: pattern {pattern!r} matches no parameter; there are {', '.join(self.names)}"
                 )
             matched |= hits
         return tuple(sorted(matched))
@@ -172,13 +197,18 @@ class Layout:
             >>> Layout.of({"a": torch.ones(3, 2), "b": torch.ones(3), "c": torch.ones(2)}).only([0, 2]).names
             ('a', 'c')
         """
-        chosen = tuple(indices)
+        chosen = self._known(indices)
         fields = (self.names, self.shapes, self.roles, self.filter_axes)
         return Layout(*(tuple(field[i] for i in chosen) for field in fields))  # type: ignore[arg-type]
+
+    def _known(self, indices: Iterable[int]) -> tuple[int, ...]:
+        """The indices, if they are those of parameters."""
+        instance("indices", indices, Iterable, "the indices of parameters")
+        return tuple(positive_int("index", i, least=0, most=len(self.names) - 1) for i in indices)
 
     def mask(self, indices: Iterable[int], *, device: torch.device | str = "cpu") -> Tensor:
         """A boolean vector [P] that is True on the parameters with these indices."""
         mask = torch.zeros(self.numel, dtype=torch.bool, device=device)
-        for index in indices:
+        for index in self._known(indices):
             mask[self.slices[index]] = True
         return mask

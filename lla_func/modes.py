@@ -11,10 +11,14 @@ from torch import Tensor
 from lla_func import chart as charts
 from lla_func import directions
 from lla_func.chart import Chart
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, flag, one_of, positive_int
 from lla_func.objective import Objective
 
 __all__ = ["Moments", "Options", "Panel", "check", "free", "options", "panels"]
+
+
+POINTS = 10**8
+"""The most points of a surface; their coordinates alone take gigabytes."""
 
 
 class Moments(Protocol):
@@ -101,14 +105,14 @@ def options(
     one_of("dim", dim, (1, 2))
     return Options(
         dist=finite_number("dist", dist, above=0),
-        steps=positive_int("steps", steps, least=2),
+        steps=positive_int("steps", steps, least=2, most=int(POINTS ** (1 / dim))),
         normalization=normalization,
         order=order,
         ignore=ignore,
         freeze=tuple(freeze) if isinstance(freeze, Iterable) and not isinstance(freeze, str) else freeze,
         distribution=distribution,
         dim=dim,
-        b_sqrt=bool(b_sqrt),
+        b_sqrt=flag("b_sqrt", b_sqrt),
         adam_lr=None if adam_lr is None else finite_number("adam_lr", adam_lr, above=0),
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func.errors import one_of
+from lla_func.errors import flag, instance, one_of
 from lla_func.layout import Layout
 
 __all__ = [
@@ -109,6 +109,13 @@ def from_loss(
         25.0
     """
     one_of("reduction", reduction, ("mean", "sum"))
+    flag("separable", separable)
+    for name, function in (("loss", loss), ("outputs", outputs), ("criterion", criterion)):
+        if not callable(function) and (name == "loss" or function is not None):
+            raise TypeError(f"{name}={function!r} can't be called; pass a function")
+    instance("parameters", parameters, (Tensor, Mapping), "theta [P] or a dict of named tensors")
+    if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
+        raise TypeError(f"batches={batches!r} is no sequence of batches; pass a list of them")
     if isinstance(parameters, Tensor):
         if parameters.ndim != 1:
             raise ValueError(
@@ -262,7 +269,10 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
 
     No gradient is recorded. Where the objective says ``named``, theta may be the named tensors that it consists of.
     """
+    instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
     theta = objective.theta if theta is None else theta
+    if isinstance(theta, Tensor) and theta.shape != objective.theta.shape:
+        raise ValueError(f"theta has shape {list(theta.shape)}; pass {list(objective.theta.shape)}")
     losses, weights = [], []
     with torch.no_grad():
         loss = loss_at(objective, theta)  # type: ignore[arg-type]
@@ -277,10 +287,18 @@ def check(objective: Objective) -> None:
 
     Iterates the batches once and evaluates no loss.
     """
+    instance(
+        "objective",
+        objective,
+        Objective,
+        "an Objective: metric.objective(model), or from_loss(...) for a pure loss",
+    )
     theta, layout = objective.theta, objective.layout
     one_of("reduction", objective.reduction, ("mean", "sum"))
     if theta.shape != (layout.numel,):
         raise ValueError(f"theta has shape {list(theta.shape)}, the layout needs [{layout.numel}]")
+    if layout.numel == 0:
+        raise ValueError("theta is empty: the parameters have no elements; there is nothing to move")
     for name, piece in zip(layout.names, layout.slices, strict=True):
         if not torch.isfinite(theta[piece]).all():
             raise ValueError(

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lla_func.errors import finite_tensor
+
 __all__ = ["Operator", "from_matrix"]
 
 
@@ -37,7 +39,8 @@ def from_matrix(matrix: Tensor, *, name: str = "matrix") -> Operator:
         >>> operator.matvec(torch.ones(3))
         tensor([1., 2., 3.])
     """
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+    finite_tensor("matrix", matrix)
+    if matrix.numel() == 0 or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix has shape {list(matrix.shape)}; a square matrix [P, P] is needed")
     if not torch.allclose(matrix, matrix.mT, rtol=1e-4, atol=1e-6 * float(matrix.abs().max())):
         raise ValueError("matrix is not symmetric; pass (matrix + matrix.T) / 2 if that is what you mean")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lla_func.errors import one_of, positive_int
+from lla_func.errors import one_of, positive_int, seed_number, shown
 
 __all__ = ["generator_from", "probes"]
 
@@ -28,10 +28,14 @@ def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Gen
     """
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed={seed!r} is neither a whole number nor a torch.Generator; pass one of these")
+    try:
+        number = seed_number("seed", seed)
+    except TypeError:
+        raise TypeError(
+            f"seed={shown(seed)} is neither a whole number nor a torch.Generator; pass one of these"
+        ) from None
     # The generator reads the low 32 bits only; multiples of the golden ratio lie far apart among these.
-    return torch.Generator().manual_seed((seed.__index__() + 0x9E3779B9 * stream) % 2**32)
+    return torch.Generator().manual_seed((number + 0x9E3779B9 * stream) % 2**32)
 
 
 def probes(

@@ -7,8 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import positive_int
-from lla_func.krylov import Tridiagonal, inner, lanczos, rows_per_block, run, tridiagonal_matrix
+from lla_func.errors import flag, positive_int
+from lla_func.krylov import (
+    Tridiagonal,
+    check_operator,
+    inner,
+    lanczos,
+    rows_per_block,
+    run,
+    tridiagonal_matrix,
+)
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 from lla_func.probes import probes as draw_probes
@@ -104,6 +112,9 @@ def quadrature(
         >>> quadrature(operator, 2).weights.round(decimals=9)
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
+    check_operator(operator)
+    flag("keep_basis", keep_basis)
+    flag("keep_starts", keep_starts)
     steps, count = min(positive_int("steps", steps), operator.dim), positive_int("probes", probes)
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
     rows = rows_per_block(operator, held, block=block)

@@ -60,6 +60,8 @@ def writable_directory(name: str, path: PathLike) -> Path:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{name}={path!r} is not a path; pass a str or a pathlib.Path")
+    if not str(path).strip():
+        raise ValueError(f"{name}={str(path)!r} is empty; name a directory ('.' is the current one)")
     try:
         directory = Path(path).expanduser()
         directory.mkdir(parents=True, exist_ok=True)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lla_func.eigen import Eigenpairs, deflate
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, instance, one_of, positive_int
 from lla_func.estimate import Estimate, standard_error
-from lla_func.krylov import apply, inner, rows_per_block
+from lla_func.krylov import apply, check_operator, inner, rows_per_block
 from lla_func.operators import Operator
 from lla_func.probes import generator_from, probes
 from lla_func.quadrature import Quadrature
@@ -67,7 +67,13 @@ def trace(
         >>> found.value, found.standard_error, found.products
         (1225.0, 0.0, 10)
     """
+    check_operator(operator)
     one_of("method", method, ("hutchinson", "xtrace"))
+    if block is not None:
+        positive_int("block", block)
+    for name, value, kind in (("known", known, Eigenpairs), ("reuse", reuse, Quadrature)):
+        if value is not None:
+            instance(name, value, kind, f"what {kind.__name__.lower()}(operator, ...) returns, or None")
     tol = finite_number("tol", tol, above=0.0)
     min_probes = positive_int("min_probes", min_probes, least=4)
     max_products = positive_int("max_products", max_products)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lla_func.errors import one_of
+from lla_func.errors import instance, one_of
 
 __all__ = ["PROTOCOL", "READY", "accepts", "find", "inside"]
 
@@ -46,6 +46,7 @@ def find(loader: str) -> ModuleType:
         >>> find("lenet").ModelInit().__class__.__name__
         'LeNet'
     """
+    instance("loader", loader, str, "a name or the path of a Python file, as a str")
     if _is_file(loader):
         module = _run(Path(loader))
     else:

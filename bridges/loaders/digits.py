@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bridges.metrics import Loss
-from lla_func.errors import one_of, positive_int
+from lla_func.errors import flag, instance, one_of, positive_int
 
 __all__ = [
     "DATA",
@@ -53,7 +54,12 @@ def CustomLoader(
         shift: for training, moves each image by up to so many pixels each way, anew in every pass.
     """
     one_of("split", split, SPLITS)
-    positive_int("shift", shift, least=0)
+    positive_int("shift", shift, least=0, most=28)
+    positive_int("batch_size", batch_size)
+    flag("wrap", wrap)
+    flag("shuffle", shuffle)
+    if data_path is not None:
+        instance("data_path", data_path, (str, os.PathLike), "a str or a path")
     images, labels = bundled(split) if data_path is None else mnist(data_path, split)
     data = Shifted(images, labels, shift) if shift else TensorDataset(images, labels)
     loader = DataLoader(data, batch_size=batch_size, shuffle=shuffle)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bridges import weights
 from bridges.loaders.digits import DATA, EVALUATION_BATCH, CustomLoader, CustomLoss, LoaderWrapper
+from lla_func.errors import positive_int, usable_device
 
 __all__ = ["EVALUATION_BATCH", "WEIGHTS", "CustomLoader", "CustomLoss", "LeNet", "LoaderWrapper", "ModelInit"]
 
@@ -68,7 +69,8 @@ def ModelInit(
 
     Files of the original's LeNet, which were trained on MNIST, fit too (:data:`ALIASES`).
     """
-    model = LeNet(N_CLASSES)
+    where = usable_device("device", device)
+    model = LeNet(positive_int("N_CLASSES", N_CLASSES))
     if weight_path is not None:
         weights.load(model, weight_path, aliases=ALIASES)
-    return model.to(device)
+    return model.to(where)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bridges import weights
 from bridges.loaders.digits import DATA, EVALUATION_BATCH, CustomLoader, CustomLoss, LoaderWrapper
+from lla_func.errors import positive_int, usable_device
 
 __all__ = ["EVALUATION_BATCH", "MLP", "WEIGHTS", "CustomLoader", "CustomLoss", "LoaderWrapper", "ModelInit"]
 
@@ -41,7 +42,8 @@ def ModelInit(
     device: str | torch.device = "cpu",
 ) -> MLP:
     """The network with the weights of a file: by default those trained on the bundled digits, None for random ones."""
-    model = MLP(N_CLASSES)
+    where = usable_device("device", device)
+    model = MLP(positive_int("N_CLASSES", N_CLASSES))
     if weight_path is not None:
         weights.load(model, weight_path)
-    return model.to(device)
+    return model.to(where)

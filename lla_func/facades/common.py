@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lla_func import store
-from lla_func.errors import positive_int
+from lla_func.errors import seed_number, shown, usable_device
 from lla_func.fingerprint import fingerprint
 from lla_func.objective import Objective, check
 
@@ -48,16 +48,17 @@ def objective_of(
             )
         check(model)
         objective = model
-    elif hasattr(metric, "objective"):
+    elif hasattr(metric, "objective") and not isinstance(metric, type):
         precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
         objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed, **precision)
     else:
         raise TypeError(
-            f"metric={metric!r} has no objective(model) method; pass bridges.metrics.Loss(criterion, inputs, targets)"
+            f"metric={shown(metric, width=60)} has no objective(model) method; pass "
+            "bridges.metrics.Loss(criterion, inputs, targets)"
         )
     actual = objective.theta.device
     if device is not None:
-        asked = torch.device(device)
+        asked = usable_device("device", device)
         if asked.type != actual.type or asked.index not in (None, actual.index):
             raise ValueError(
                 f"device={str(device)!r} is not where the metric evaluates ({actual}); "
@@ -68,7 +69,7 @@ def objective_of(
 
 def seed_of(seed: int | None) -> int:
     """The seed asked for, or a fresh one from the system's entropy: the global random state is not read."""
-    return secrets.randbelow(2**31) if seed is None else positive_int("seed", seed, least=0)
+    return secrets.randbelow(2**31) if seed is None else seed_number("seed", seed)
 
 
 def folders_of(viz_dir: str | Path | None, res_dir: str | Path | None) -> tuple[Path, Path]:

@@ -7,18 +7,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import torch.distributed as dist
 from torch import Tensor
 
 from lla_func import jobs, modes
 from lla_func import store as files
 from lla_func.checkpoint import directory
 from lla_func.distributed import is_first
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, finite_tensor, flag, instance, one_of, positive_int
 from lla_func.facades.common import folders_of, objective_of, seed_of
 from lla_func.grid import check_work
 from lla_func.objective import Objective
 
 __all__ = ["Request", "along", "checked"]
+
+
+FLAGS = (
+    *("b_sqrt", "viz_dev", "eval_hessian", "to_viz", "to_save", "return_loss", "calc_crit"),
+    *("log", "quadratic", "log_tol", "tf32", "progress"),
+)
+
+PLANES = 10_000
+"""The most planes of one call."""
 
 
 class Request(NamedTuple):
@@ -58,6 +68,8 @@ def checked(**arguments: Any) -> Request:
         ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
     """
     asked = SimpleNamespace(**arguments)
+    for option in FLAGS:
+        flag(option, arguments[option])
     axes, mode = asked.axes, "adameq" if asked.mode == "moment" else asked.mode
     options = modes.options(
         dist=asked.dist,
@@ -72,11 +84,13 @@ def checked(**arguments: Any) -> Request:
         adam_lr=asked.adam_lr,
     )
     planes, columns = (
-        positive_int("num_plots", asked.num_plots),
+        positive_int("num_plots", asked.num_plots, most=PLANES),
         positive_int("num_per_plot", asked.num_per_plot),
     )
+    if asked.group is not None:
+        instance("group", asked.group, dist.ProcessGroup, "a torch.distributed process group, or None")
     cap = None if asked.cap_loss is None else finite_number("cap_loss", asked.cap_loss, above=0)
-    _check_axes(axes, mode, asked.optimizer, asked.metric)
+    _check_axes(axes, mode, asked.optimizer, asked.metric, options.dim)
     one_of("hessian_pair", asked.hessian_pair, ("top", "extremes"))
     n_kh = finite_number("n_kh", asked.n_kh, above=0)
     scaling = (asked.normalization, asked.ignore, asked.freeze, asked.raa)
@@ -90,7 +104,7 @@ def checked(**arguments: Any) -> Request:
         raise ValueError(
             "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
         )
-    if positive_int("n_v", asked.n_v) > 1 and not asked.eval_hessian:
+    if positive_int("n_v", asked.n_v, most=PLANES) > 1 and not asked.eval_hessian:
         raise ValueError(
             f"n_v={asked.n_v} needs eval_hessian=True: it is the number of runs of the spectral density"
         )
@@ -132,8 +146,10 @@ def along(axes: str | Tensor, kind: str) -> bool:
     return isinstance(axes, str) and axes == kind
 
 
-def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, metric: Any) -> None:
-    if not isinstance(axes, Tensor):
+def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, metric: Any, dim: int) -> None:
+    if isinstance(axes, Tensor):
+        finite_tensor("axes", axes, (dim, "P"))
+    else:
         one_of("axes", axes, ("random", "adam", "hessian"))
     one_of("mode", mode, ("add", "adameq"))
     if mode == "adameq" and not along(axes, "adam"):
@@ -148,6 +164,8 @@ def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, metric: Any) -> N
 
 
 def _frozen(raa: int | None, freeze: int | str | Iterable[str] | None) -> int | str | Iterable[str] | None:
+    if isinstance(raa, str):
+        raise TypeError(f"raa={raa!r} is not a whole number; name patterns are for freeze")
     if raa is not None and freeze is not None:
         raise ValueError(f"raa={raa!r} and freeze={freeze!r} are two names of one option; pass only freeze")
     return freeze if raa is None else raa

@@ -14,7 +14,7 @@ from torch import Tensor
 from lla_func import plots, products, store
 from lla_func.analysis import Analysis, Criteria, analyse
 from lla_func.distributed import is_first, shared
-from lla_func.errors import finite_number, one_of, positive_int
+from lla_func.errors import finite_number, flag, names, one_of, positive_int
 from lla_func.facades.caveats import warn_of_what_did_not_converge
 from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
 from lla_func.kernels import KERNELS
@@ -22,6 +22,9 @@ from lla_func.objective import Objective
 from lla_func.operators import Operator
 
 __all__ = ["SpectrumResult", "draw", "save", "viz_esd"]
+
+RUNS = 10_000
+"""The most runs of the density in one call."""
 
 SHOWN = 10
 """Eigenvalues that a result shows of itself."""
@@ -257,6 +260,8 @@ class Request(NamedTuple):
 def _checked(**arguments: Any) -> Request:
     """The whole request, checked before any work: first what words and numbers tell, then what needs the objective."""
     asked = SimpleNamespace(**arguments)
+    for option in ("eigs", "trace", "esd", "to_save", "to_viz", "calc_crit"):
+        flag(option, arguments[option])
     if asked.group is not None and asked.seed is None:
         raise ValueError("group= needs seed=, the same in all its processes")
     if asked.calc_crit and not asked.esd:
@@ -272,13 +277,13 @@ def _checked(**arguments: Any) -> Request:
     one_of("which", asked.which, ("magnitude", "largest", "smallest", "both"))
     top_n, seed = positive_int("top_n", asked.top_n), seed_of(asked.seed)
     analysis: dict[str, Any] = {
-        "density_steps": positive_int("esd_n_iter", asked.esd_n_iter) if asked.esd else 0,
-        "probes": positive_int("n_v", asked.n_v),
+        "density_steps": positive_int("esd_n_iter", asked.esd_n_iter) * asked.esd,
+        "probes": positive_int("n_v", asked.n_v, most=RUNS),
         "top_n": top_n if asked.eigs else 0,
         "which": asked.which,
         "eigs_tol": finite_number("eigs_tol", asked.eigs_tol, above=0),
         "eigs_products": top_n * positive_int("eigs_n_iter", asked.eigs_n_iter),
-        "trace_products": positive_int("trace_n_iter", asked.trace_n_iter) if asked.trace else 0,
+        "trace_products": positive_int("trace_n_iter", asked.trace_n_iter) * asked.trace,
         "trace_tol": finite_number("trace_tol", asked.trace_tol, above=0),
         "criteria": asked.calc_crit,
         "n_kh": finite_number("n_kh", asked.n_kh, above=0),
@@ -294,8 +299,8 @@ def _checked(**arguments: Any) -> Request:
     )
     parameters, layout = asked.parameters, objective.layout
     if parameters is not None:
-        parameters = (parameters,) if isinstance(parameters, str) else tuple(parameters)
-        layout = layout.only(layout.matching(parameters)) if parameters else layout
+        parameters = names("parameters", parameters, otherwise=", or None for all parameters")
+        layout = layout.only(layout.matching(parameters, name="parameters"))
     if asked.eigs and top_n > layout.numel:
         raise ValueError(f"top_n={top_n} is more than there are parameters ({layout.numel})")
     return Request(objective, parameters, analysis, seed, name, folders)
