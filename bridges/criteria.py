@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lla_func.errors import one_of
-from lla_func.objective import Batch, samples, tiles
+from lla_func.objective import Batch, samples
 
-__all__ = ["averages", "known", "reduction_by_trial", "reduction_of", "weight_of"]
+__all__ = ["averages", "known", "reduction_of", "weight_of"]
 
 MODULES = (
     *(
@@ -149,42 +148,6 @@ def weight_of(criterion: Any, batches: Iterable[Batch]) -> Callable[[Batch], Ten
         if alike and (ignored is None or not any((one == ignored).any() for one in targets)):
             return None
     return weight
-
-
-def reduction_by_trial(
-    judge: Callable[[Any, Batch], Tensor],
-    prediction: Any,
-    batch: Batch,
-    weight: Callable[[Batch], float],
-    *,
-    said: str,
-) -> str | None:
-    """``"mean"`` or ``"sum"``: how the losses of parts of a batch make up that of the whole; None if in neither way.
-
-    Args:
-        judge: the criterion, of predictions and a batch.
-        prediction: the model's, on the batch.
-        batch: the data.
-        weight: of a part, in a mean.
-        said: what it is if the trial can't tell, for a loss of zero or a batch that can't be cut.
-    """
-    parts = list(tiles((prediction, batch), samples(batch) // 3 + 1))
-    if len(parts) < 2:
-        return said
-    try:
-        found = [torch.as_tensor(judge(*part)).detach() for part in ((prediction, batch), *parts)]
-    except (RuntimeError, ValueError, IndexError):  # a criterion for one size of batch
-        return None
-    whole, *losses = map(float, found)
-    if not math.isfinite(sum(losses) + whole):
-        return said
-    weights = [weight(part) for _, part in parts]
-    losses = [loss if share else 0.0 for loss, share in zip(losses, weights, strict=True)]
-    mean = sum(loss * share for loss, share in zip(losses, weights, strict=True)) / (sum(weights) or 1)
-    precision = torch.finfo(found[0].dtype).eps if found[0].is_floating_point() else 0.0
-    scale = precision**0.5 * max(map(abs, (whole, *losses)))
-    fitting = [name for name, value in (("mean", mean), ("sum", sum(losses))) if abs(value - whole) <= scale]
-    return said if said in fitting else next(iter(fitting), None)
 
 
 def _described(criterion: Any) -> tuple[Any, Mapping[str, Any]]:

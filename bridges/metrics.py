@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +15,14 @@ from torch import Tensor, nn
 from bridges import optimizers
 from bridges.batches import available, checked, from_loader, move
 from bridges.batchnorm import behave
-from bridges.branching import observe
-from bridges.criteria import averages, known, reduction_by_trial, reduction_of, weight_of
+from bridges.criteria import averages, known, reduction_of, weight_of
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
+from bridges.totals import Combination, total
+from bridges.trials import confirmed, reduction_by_trial
 from bridges.wrapper import ModelWrapper, wrap_model
 from lla_func.errors import flag
-from lla_func.interruptions import raise_if_interrupted
-from lla_func.objective import (
-    Batch,
-    Objective,
-    Weight,
-    beginning,
-    check,
-    combined,
-    samples,
-    tiles,
-    value,
-    weigh,
-    weighed,
-)
+from lla_func.objective import Batch, Objective, Weight, check, weigh
 
 __all__ = ["Loss", "Metric", "ModelWrapper", "wrap_model"]
 
@@ -114,7 +102,7 @@ class Metric:
         batches = self.batches if batch is None else [batch]
         if return_pred:
             return self.loss(module, next(iter(batches))), None
-        return _combined(_How(self.reduction, self.weight), partial(self.loss, module), batches)
+        return total(Combination(self.reduction, self.weight), partial(self.loss, module), batches)
 
     def objective(
         self,
@@ -317,8 +305,8 @@ class Loss(Metric):
             return self._on(run, (self.inputs, self.target) if batch is None else batch)
         batches = self.batches if batch is None else [batch]
         predict, judge = partial(self._predict, run), lambda found, part: self._judge(run, (found, part))
-        how = _How(self._reduction(predict, judge) or self.reduction, self.weight)
-        return _combined(how, lambda part: judge(predict(part), part), batches)
+        how = Combination(self._reduction(predict, judge) or self.reduction, self.weight)
+        return total(how, lambda part: judge(predict(part), part), batches)
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""
@@ -353,7 +341,7 @@ class Loss(Metric):
     def _separable(self, objective: Objective) -> bool:
         if self._overridden or self.separable is not None:
             return bool(self.separable)
-        return averages(self.criterion) and _confirmed(objective)
+        return averages(self.criterion) and confirmed(objective)
 
     def _settled(self, objective: Objective) -> Objective:
         if objective.outputs is None or objective.criterion is None:
@@ -380,64 +368,5 @@ class Loss(Metric):
             return self.reduction
         first = next(iter(self.batches))
         with torch.enable_grad():  # for losses that differentiate on their way
-            weight = partial(weigh, _How("mean", self.weight))
+            weight = partial(weigh, Combination("mean", self.weight))
             return reduction_by_trial(judge, predict(first), first, weight, said=self.reduction)
-
-
-def _number(loss: Callable[[Batch], Any], batch: Batch) -> float:
-    """The loss on a batch as a number, with a graph, which takes memory, only where the loss can't do without."""
-    try:
-        with torch.no_grad():
-            return float(loss(batch))
-    except RuntimeError as error:
-        if "not require grad" not in str(error):
-            raise
-    with torch.enable_grad():  # it differentiates on its way
-        return float(loss(batch).detach())
-
-
-class _How(NamedTuple):
-    """How the losses of batches combine."""
-
-    reduction: str
-    weight: Weight | None
-
-
-def _combined(how: _How, loss_of: Callable[[Batch], Any], batches: Iterable[Batch]) -> float:
-    """The loss over all batches that count, as a number."""
-    losses, weights = [], []
-    for weight, batch in weighed(how, batches):
-        losses.append(torch.tensor(_number(loss_of, batch), dtype=torch.float64))
-        weights.append(weight)
-    return float(combined(how, losses, weights))
-
-
-TRIAL = 5
-"""The number of samples of a trial: three parts, the last shorter than the others."""
-
-
-def _confirmed(objective: Objective) -> bool:
-    """Whether a trial agrees that a batch may be cut: the loss of some samples is that of their parts, combined.
-
-    This finds models that mix samples, such as a transformer that takes sequences first, samples second, and those that
-    branch on values, which may do otherwise with other parts.
-    """
-    whole = beginning(objective._replace(separable=True), TRIAL)
-    if (count := samples(whole)) == 1:
-        return True
-    parts = list(tiles(whole, count // 3 + 1 if count > 2 else 1))
-    counting = list(weighed(objective, parts))
-    weights = torch.tensor([weight for weight, _ in counting], dtype=torch.float64)
-    loss = partial(value, objective.loss, objective.theta)
-    try:
-        expected, branches = observe(loss, whole)
-        losses = [loss(part).double() for _, part in counting]
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise_if_interrupted(error)
-        return False  # a model for one size of batch: it can't be cut
-    if objective.reduction == "mean":
-        weights /= weights.sum()
-    shares = torch.stack(losses) * weights.to(expected.device)
-    # Relative to the losses themselves, which may be as small as they like.
-    bound = torch.finfo(objective.theta.dtype).eps ** 0.5 * shares.abs().sum()
-    return not branches and bool((shares.sum() - expected.double()).abs() <= bound)
