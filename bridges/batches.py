@@ -1,4 +1,4 @@
-"""Data for an objective: batches as (inputs, targets) on one device, from tensors or from a loader."""
+"""Data for an objective: batches on one device, from tensors or from a loader."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
+from bridges.forms import Packed, divided, translated
 from bridges.rng import Stream, everything
 from lla_func.errors import flag, usable_device
 from lla_func.memory import free_memory
 from lla_func.objective import Batch
 
-__all__ = ["Streamed", "available", "checked", "from_loader", "move"]
+__all__ = ["Streamed", "available", "checked", "formed", "from_loader", "move"]
 
 SHARE = 0.25
 """The share of the free memory that data may take to become resident."""
@@ -40,33 +41,56 @@ def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
     """The batch (inputs, targets) on ``device``.
 
     Args:
-        inputs: a tensor; or a tuple (several positional inputs) or a dict (keyword arguments) of tensors.
-        targets: a tensor, or a pytree of tensors.
+        inputs: a tensor; or a tuple (several positional inputs) or a dict (keyword arguments) of tensors; or a graph.
+            NumPy arrays will do for tensors.
+        targets: a tensor, or a pytree of tensors; None if there are none.
 
     Raises:
         TypeError: there is no tensor in one of them.
         ValueError: there is no sample, or inputs and targets have different numbers of them.
     """
     lengths: dict[str, list[int]] = {}
+    inputs, targets = translated(inputs), translated(targets)
+    graph = isinstance(inputs, Packed)
     for name, tree in (("inputs", inputs), ("targets", targets)):
+        if name == "targets" and targets is None:
+            continue
         leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
         if not leaves:
             raise TypeError(
                 f"{name} is of type {type(tree).__name__} and holds no tensor; pass a tensor (torch.as_tensor(...)) "
                 "or a tuple or dict of tensors"
             )
-        if any(leaf.ndim == 0 for leaf in leaves):
+        if not graph and any(leaf.ndim == 0 for leaf in leaves):
             raise ValueError(f"{name} has a tensor without axes; axis 0 must count the samples")
-        lengths[name] = [leaf.shape[0] for leaf in leaves]
+        lengths[name] = [leaf.shape[0] if leaf.ndim else 1 for leaf in leaves]
         if 0 in lengths[name]:
             raise ValueError(f"{name} is empty (no samples on axis 0); at least one sample is needed")
     # One common length is enough: some inputs, such as edges or offsets, count something else than samples.
-    if not set(lengths["inputs"]) & set(lengths["targets"]):
+    if not graph and targets is not None and not set(lengths["inputs"]) & set(lengths["targets"]):
         raise ValueError(
             f"targets has {lengths['targets'][0]} samples on axis 0, inputs has {lengths['inputs'][0]}; "
             "both must have the same number, with samples on the first axis"
         )
     return move(inputs, device), move(targets, device)
+
+
+def formed(item: Any, form: str, device: torch.device) -> Batch:
+    """A batch on ``device``, as an objective takes it.
+
+    Args:
+        item: in any of the forms of :mod:`bridges.forms`.
+        form: ``"pair"`` for inputs and targets, ``"inputs"`` for inputs alone, in a pair with None; ``"whole"`` for
+            the item itself.
+    """
+    if form == "whole":
+        whole = translated(item)
+        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(whole)):
+            raise TypeError(f"the batch is of type {type(item).__name__} and holds no tensor")
+        return move(whole, device)
+    if isinstance(item, (tuple, list)) and not item:
+        raise ValueError("the batch is an empty tuple; it needs inputs at least")
+    return checked(*divided(item, all_in=form == "inputs"), device)
 
 
 _END = object()
@@ -80,9 +104,12 @@ class Streamed:
     What workers that outlive a pass draw (``persistent_workers=True``) is beyond reach.
     """
 
-    def __init__(self, loader: Iterable[Any], device: torch.device, *, seed: int = 0) -> None:
+    def __init__(
+        self, loader: Iterable[Any], device: torch.device, *, form: str = "pair", seed: int = 0
+    ) -> None:
         self._loader = loader
         self._device = device
+        self._form = form
         self._seed = seed
         self._length: int | None = None
 
@@ -95,16 +122,11 @@ class Streamed:
                 batch = next(iterator, _END)
             if batch is _END:
                 break
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-                what = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else type(batch).__name__
-                raise ValueError(
-                    f"loader yields {what} a batch; wrap it so that it yields the pair (inputs, targets)"
-                )
             try:
-                pair = checked(batch[0], batch[1], self._device)
+                found = formed(batch, self._form, self._device)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"batch {index} of the loader: {error}") from error
-            yield pair
+            yield found
         if self._length not in (None, index):
             raise ValueError(
                 f"loader yields {index} batches in this pass, {self._length} before; it must give the same in "
@@ -114,19 +136,20 @@ class Streamed:
 
 
 def from_loader(
-    loader: Iterable[Any], device: torch.device, *, resident: bool | None = None
+    loader: Iterable[Any], device: torch.device, *, resident: bool | None = None, form: str = "pair"
 ) -> Iterable[Batch]:
     """The batches of a loader, kept on the device if they fit into a share of its free memory, else streamed.
 
     Args:
-        loader: an iterable of pairs (inputs, targets), such as a DataLoader.
+        loader: an iterable of batches, such as a DataLoader.
         device: where the batches go.
         resident: True to keep them whatever their size, False to stream, None to decide by size. What can be
             iterated only once is always kept.
+        form: what a batch becomes (:func:`formed`).
 
     Raises:
         TypeError: ``loader`` can't be iterated.
-        ValueError: it yields nothing, or something else than pairs.
+        ValueError: it yields nothing, or no data.
     """
     if not isinstance(loader, Iterable):
         raise TypeError(
@@ -136,7 +159,7 @@ def from_loader(
         flag("resident", resident)
     if isinstance(loader, Iterator):
         resident = True
-    streamed = Streamed(loader, device)
+    streamed = Streamed(loader, device, form=form)
     budget = float("inf") if resident else 0.0 if resident is False else SHARE * free_memory(device)
     kept, size = [], 0
     for batch in streamed:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from bridges import optimizers
-from bridges.batches import available, checked, from_loader, move
+from bridges.batches import available, checked, formed, from_loader, move
 from bridges.batchnorm import behave
 from bridges.criteria import averages, known, reduction_of, weight_of
+from bridges.forms import check_alone, divided, form_of, graphs_in, judged_by, loss_in, opened, packed
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.totals import Combination, total
@@ -183,13 +184,16 @@ class Loss(Metric):
     labels; here labels of classes have to be integers already.
 
     Args:
-        criterion: maps (prediction, targets) to a scalar: a module of ``torch.nn`` or any function.
-        inputs: a tensor, a tuple of tensors (positional inputs of the model) or a dict (keyword arguments). Axis 0
-            counts the samples; where tensors differ there, such as tokens and offsets, that of the first one.
-        targets: a tensor, or any pytree of tensors.
+        criterion: maps (prediction, targets) to a scalar: a module of ``torch.nn`` or any function. A function whose
+            first argument is called ``model`` gets the model and the data instead, ``fn(model, batch)``, and returns
+            the loss or an output that holds it. None takes the loss from the model's output
+            (:func:`bridges.forms.loss_in`).
+        inputs: a tensor, a tuple of tensors (positional inputs of the model), a dict (keyword arguments) or a graph of
+            PyTorch Geometric; NumPy arrays will do for tensors. Axis 0 counts the samples; where tensors differ there,
+            such as tokens and offsets, that of the first one.
+        targets: a tensor, or any pytree of tensors. Without any the criterion gets the prediction alone.
         device: where to compute. Data is moved there once, not copied if it is there already.
-        reduction: ``"mean"`` or ``"sum"``, what the criterion does over samples; by default as it says itself, or
-            as a trial finds where several batches need to know.
+        reduction: ``"mean"`` or ``"sum"``, what the criterion does over samples; by default found by itself.
         separable: whether the loss of a batch is the mean (or sum) of the losses of its parts. By default True if
             the criterion is known for it and a trial on a few samples confirms it for the model. False for any other
             function, which only costs speed.
@@ -198,7 +202,7 @@ class Loss(Metric):
             any other criterion it is the number of samples.
 
     Raises:
-        TypeError: ``criterion`` can't be called, or the data isn't made of tensors.
+        TypeError: ``criterion`` can't be called or needs targets, or the data isn't made of tensors.
         ValueError: no samples, different numbers of them, an unknown reduction or device.
 
     Example:
@@ -214,9 +218,9 @@ class Loss(Metric):
 
     def __init__(
         self,
-        criterion: Callable[[Any, Any], Tensor],
+        criterion: Callable[..., Any] | None,
         inputs: Any,
-        targets: Any,
+        targets: Any = None,
         device: Any = "cpu",
         *,
         reduction: str | None = None,
@@ -224,12 +228,17 @@ class Loss(Metric):
         weight: Weight | None = None,
     ) -> None:
         found = available(device)
-        self._bind(criterion, [checked(inputs, targets, found)], found, reduction, separable, weight)
+        form = form_of(criterion)
+        if form == "pair":
+            batch = checked(inputs, targets, found)
+        else:
+            batch = formed(inputs if targets is None else (inputs, targets), form, found)
+        self._bind(criterion, [batch], found, reduction, separable, weight)
 
     @classmethod
     def from_loader(
         cls,
-        criterion: Callable[[Any, Any], Tensor],
+        criterion: Callable[..., Any] | None,
         loader: Iterable[Any],
         device: Any = "cpu",
         *,
@@ -242,8 +251,8 @@ class Loss(Metric):
 
         Args:
             criterion, device, reduction, separable, weight: as for the class.
-            loader: a DataLoader, or any iterable of pairs (inputs, targets). Every pass over it gives the same
-                batches, shuffled and augmented or not.
+            loader: a DataLoader, or any iterable of batches: pairs (inputs, targets), or any other form that
+                :mod:`bridges.forms` lists. Every pass over it gives the same batches, shuffled and augmented or not.
             resident: True to keep the data on the device, False to stream it in every pass, None to keep what
                 fits into a quarter of the free memory.
 
@@ -254,13 +263,13 @@ class Loss(Metric):
         """
         metric = cls.__new__(cls)
         found = available(device)
-        batches = from_loader(loader, found, resident=resident)
+        batches = from_loader(loader, found, resident=resident, form=form_of(criterion))
         metric._bind(criterion, batches, found, reduction, separable, weight)
         return metric
 
     def _bind(
         self,
-        criterion: Callable[[Any, Any], Tensor],
+        criterion: Callable[..., Any] | None,
         batches: Iterable[Batch],
         device: torch.device,
         reduction: str | None,
@@ -269,14 +278,22 @@ class Loss(Metric):
     ) -> None:
         if separable is not None:
             flag("separable", separable)
-        self.criterion = criterion
+        self._form = form_of(criterion)
+        first = next(iter(batches))
+        self.inputs, self.target = (first, None) if self._form == "whole" else first
+        self.criterion: Callable[..., Any] = loss_in if criterion is None else criterion
+        criterion = self.criterion
         self._told = (reduction, weight) != (None, None) or known(criterion)
         self.reduction = reduction_of(criterion, reduction)
-        self.weight = weight_of(criterion, batches) if weight is None else weight
+        if self._form == "pair" and self.target is None:
+            check_alone(criterion)
+        graph = packed(first) is not None
+        if weight is None and self.target is not None:
+            weight = weight_of(criterion, () if graph else batches)
+        self.weight = graphs_in if weight is None and graph else weight
         self.separable = separable
         self.device = device
         self._batches = batches
-        self.inputs, self.target = next(iter(batches))
 
     @property
     def batches(self) -> Iterable[Batch]:
@@ -302,36 +319,43 @@ class Loss(Metric):
         """
         run = model_wrapper if use_wrapper else model
         if return_pred:
-            return self._on(run, (self.inputs, self.target) if batch is None else batch)
+            first = self.inputs if self._form == "whole" else (self.inputs, self.target)
+            return self._on(run, first if batch is None else batch)
         batches = self.batches if batch is None else [batch]
-        predict, judge = partial(self._predict, run), lambda found, part: self._judge(run, (found, part))
+        predict: Callable[[Batch], Any] = partial(self._predict, run) if self._splits else lambda part: ()
+
+        def judge(found: Any, part: Batch) -> Any:
+            return self._judge(run, (found, part)) if self._splits else self._on(run, part)[0]
+
         how = Combination(self._reduction(predict, judge) or self.reduction, self.weight)
-        return total(how, lambda part: judge(predict(part), part), batches)
+        return total(how, lambda part: self._on(run, part)[0], batches)
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""
+        if self._form == "whole":
+            batch = formed(batch, "whole", torch.device(self.device))
+            return loss_in(self.criterion(run, opened(batch))), None
+        batch = divided(batch, all_in=self._form == "inputs")
         prediction = self._predict(run, batch)
         return self._judge(run, (prediction, batch)), prediction
 
     def _predict(self, run: Any, batch: Batch) -> Any:
-        inputs, _ = move(tuple(batch), torch.device(self.device))
+        inputs = opened(move(batch[0], torch.device(self.device)))
         if isinstance(inputs, Mapping):
             return run(**inputs)
         return run(*inputs) if isinstance(inputs, (tuple, list)) else run(inputs)
 
     def _judge(self, run: Any, judged: tuple[Any, Batch]) -> Tensor:
         prediction, batch = judged
-        _, targets = move(tuple(batch), torch.device(self.device))
-        try:
-            return self.criterion(prediction, targets)
-        except IndexError as error:
-            shape = list(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
-            raise ValueError(
-                f"targets don't fit the model's predictions of shape {shape}: {error} Look at the number of classes"
-            ) from error
+        return judged_by(self.criterion, prediction, move(batch[1], torch.device(self.device)))
+
+    @property
+    def _splits(self) -> bool:
+        """Whether the loss is a criterion of what a model predicts, where a prediction may hold the loss already."""
+        return self._form == "pair" and self.target is not None
 
     def _parts(self) -> tuple[Task, Task] | None:
-        return None if self._overridden else (self._predict, self._judge)
+        return (self._predict, self._judge) if self._splits and not self._overridden else None
 
     @property
     def _overridden(self) -> bool:
@@ -341,12 +365,16 @@ class Loss(Metric):
     def _separable(self, objective: Objective) -> bool:
         if self._overridden or self.separable is not None:
             return bool(self.separable)
-        return averages(self.criterion) and confirmed(objective)
+        graph = packed(self.inputs) is not None  # whose tensors all count something else
+        return averages(self.criterion) and not graph and confirmed(objective)
 
     def _settled(self, objective: Objective) -> Objective:
-        if objective.outputs is None or objective.criterion is None:
+        if self._overridden:
             return objective
-        found = self._reduction(partial(objective.outputs, objective.theta), objective.criterion)
+        if objective.outputs is None or objective.criterion is None:
+            found = self._reduction(lambda batch: (), lambda _, batch: objective.loss(objective.theta, batch))
+        else:
+            found = self._reduction(partial(objective.outputs, objective.theta), objective.criterion)
         if found is None:
             warnings.warn(
                 "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several "

@@ -73,7 +73,7 @@ def reduction_by_trial(
         raise_if_interrupted(error)
         return None  # a criterion for one size of batch
     whole, *losses = map(float, found)
-    if not math.isfinite(sum(losses) + whole):
+    if not math.isfinite(whole):
         return said
     weights = [weight(part) for _, part in parts]
     losses = [loss if share else 0.0 for loss, share in zip(losses, weights, strict=True)]

@@ -129,8 +129,13 @@ ONE = torch.ones(1, 2)
 BAD_LOADERS = {
     "no iterable": (3, TypeError, "loader is of type int; pass a DataLoader"),
     "nothing": ([], ValueError, "loader yields no batch"),
-    "triples": ([(ONE, ONE, ONE)], ValueError, r"loader yields 3 items a batch; .* pair \(inputs, targets\)"),
-    "dicts": ([{"x": ONE}], ValueError, "loader yields dict a batch"),
+    "no items": ([()], ValueError, "batch 0 of the loader: the batch is an empty tuple"),
+    "text": (
+        [("a", "b", ONE)],
+        TypeError,
+        "batch 0 of the loader: inputs is of type tuple and holds no tensor",
+    ),
+    "words": ([(np.array(["a"]), ONE)], TypeError, "an array of dtype <U1, which tensors can't hold"),
     "lengths": ([(ONE, ONE), (ONE, ONE[:0])], ValueError, "batch 1 of the loader: targets is empty"),
 }
 
@@ -145,7 +150,7 @@ def test_a_loader_that_gives_no_pairs_is_refused_with_the_reason(name):
 BAD_DATA = {
     "empty": (torch.ones(0, 2), torch.ones(0), ValueError, r"inputs is empty \(no samples on axis 0\)"),
     "lengths": (torch.ones(3, 2), torch.ones(4), ValueError, "targets has 4 samples on axis 0, inputs has 3"),
-    "array": (np.ones((2, 2)), torch.ones(2), TypeError, "inputs is of type ndarray and holds no tensor"),
+    "array": (np.array([None]), torch.ones(2), TypeError, "an array of dtype object"),
     "number": (torch.ones(2, 2), 1.0, TypeError, "targets is of type float and holds no tensor"),
     "scalar": (torch.ones(2, 2), torch.ones(()), ValueError, "targets has a tensor without axes"),
 }
