@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TypeVar
@@ -10,18 +9,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bridges.rng import Source
+from bridges.rng import LOCK, Source
 
 __all__ = ["lent"]
 
 T = TypeVar("T")
-
-LOCK = threading.RLock()
-"""Held by the one thread that uses a borrowed model or the global random generators.
-
-One lock for all models, not one for each: models share submodules, and the random generators and the switches of
-attention belong to the whole process.
-"""
 
 registries = itemgetter(
     *(name for name, value in vars(nn.Module()).items() if isinstance(value, (dict, set)))

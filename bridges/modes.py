@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from lla_func.switches import math_attention
 
 __all__ = ["Pose", "attention_for", "differentiated", "evaluating", "has_dropout"]
 
@@ -47,6 +48,10 @@ def has_dropout(module: nn.Module) -> bool:
 def _drops_out(module: nn.Module) -> bool:
     if isinstance(module, _DropoutNd):
         return module.p > 0
+    if isinstance(
+        module, nn.TransformerEncoderLayer
+    ):  # in evaluation mode its fused path leaves out all dropout
+        return any(map(_drops_out, module.children()))
     return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
 
 
@@ -58,23 +63,13 @@ def differentiated(parameters: Iterable[Tensor]) -> bool:
     )
 
 
-@contextmanager
-def attention_for(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Attention by kernels that can do what is asked of a function of the parameters.
+def attention_for(parameters: Iterable[Tensor]) -> Any:
+    """Attention by kernels that can do what is asked of a function of the parameters, as a context.
 
-    For plain parameters, which nobody differentiates, batches or traces, nothing changes. Otherwise the fused path of
-    ``nn.TransformerEncoderLayer`` is off, since it has neither derivatives nor a batching rule, and attention is made
-    of matrix products (the ``MATH`` backend), since the fused kernels have one derivative only. For plain ones that
-    would cost: 3 times the attention, 1.3 to 1.5 times an encoder layer on the CPU, and memory quadratic in the length
-    of the sequence.
+    For plain parameters, which nobody differentiates, batches or traces, nothing changes. Otherwise attention is made
+    of matrix products (:func:`lla_func.switches.math_attention`). For plain ones that would cost: 3 times the
+    attention, 1.3 to 1.5 times an encoder layer on the CPU, and memory quadratic in the length of the sequence.
     """
     if _get_current_dispatch_mode() is None and not differentiated(parameters):
-        yield
-        return
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        return nullcontext()
+    return math_attention()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -10,7 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Source", "Stream", "everything", "torch_only"]
+__all__ = ["LOCK", "Source", "Stream", "everything", "torch_only"]
+
+LOCK = threading.RLock()
+"""Held by the one thread that draws from the global random generators, or uses a borrowed model.
+
+One lock for all models, not one for each: models share submodules, and the generators belong to the whole process.
+"""
 
 
 class Source(NamedTuple):
@@ -57,7 +64,8 @@ class Stream:
     """A context in which global generators continue a private stream; outside they are where they were.
 
     It may be entered again and again: the first time the generators are seeded, later each goes on from where
-    the stream was left. So a loop can draw from the stream while its body sees the undisturbed global state.
+    the stream was left. So a loop can draw from the stream while its body sees the undisturbed global state. One
+    thread at a time is in such a context, or at work with a borrowed model.
 
     Example:
         >>> stream = Stream(0, torch_only(torch.device("cpu")))
@@ -77,6 +85,7 @@ class Stream:
         self._outer: list[Any] = []
 
     def __enter__(self) -> None:
+        LOCK.acquire()
         self._outer = [source.get() for source in self._sources]
         if self._inner is None:
             for source in self._sources:
@@ -93,3 +102,4 @@ class Stream:
         finally:
             for source, state in zip(self._sources, self._outer, strict=True):
                 source.set(state)
+            LOCK.release()

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import torch
 from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lla_func.interruptions import noticed
 from lla_func.precision import full_precision
+from lla_func.switches import math_attention
 
 __all__ = ["differentiable", "explained", "load_forward_mode"]
 
@@ -22,17 +22,10 @@ def differentiable() -> Iterator[None]:
     """The settings for derivatives, restored afterwards.
 
     Gradients are recorded whatever the caller's mode, float32 keeps all its bits, and attention is computed by plain
-    matrix products: fused attention kernels have one derivative and no forward-mode rule, and the fused encoder path,
-    taken in evaluation mode, has neither.
+    matrix products (:func:`lla_func.switches.math_attention`).
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with noticed(), torch.inference_mode(False), torch.enable_grad(), full_precision():  # noqa: SIM117
-            with sdpa_kernel(SDPBackend.MATH):
-                yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with noticed(), torch.inference_mode(False), torch.enable_grad(), full_precision(), math_attention():
+        yield
 
 
 def load_forward_mode() -> None:

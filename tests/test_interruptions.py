@@ -16,8 +16,8 @@ from cases import build
 from state import differences, snapshot
 from torch import nn
 
-from bridges import loan
 from bridges.metrics import Loss
+from bridges.rng import LOCK
 from lla_func import viz_esd, viz_lla
 
 OPTIONS = {
@@ -101,7 +101,7 @@ def at_every_event(policy: str, *, opcodes: bool, stride: int) -> None:
         loss(objective.theta, batch)
 
     assert interrupted_everywhere(model, run, opcodes=opcodes, stride=stride) > 200
-    assert not loan.LOCK._is_owned()
+    assert not LOCK._is_owned()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from lla_func.switches import Switch
+
 __all__ = ["count", "run"]
 
 Task = Callable[[int], None]
@@ -56,23 +58,29 @@ def run(tasks: Sequence[Task], workers: int) -> None:
     if workers <= 1:
         work(0)
     else:
-        threads_before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        helpers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(1, workers)]
-        try:
-            for helper in helpers:
-                helper.start()
-            work(0)
-            for helper in helpers:
-                helper.join()
-        except BaseException as interruption:
-            errors.append(interruption)
-        finally:
-            # Not join: it raises for a helper whose start was interrupted, and in Python up to 3.12 an interrupted join
-            # takes a helper at work for ended. One that begins after this finds an error, or no task.
-            for lock in at_work:
-                with lock:
-                    pass
-            torch.set_num_threads(threads_before)
+        with _THREADS.at(1):
+            _share(work, workers, at_work, errors)
     if errors:
         raise errors[0]
+
+
+def _share(work: Task, workers: int, at_work: Sequence[threading.Lock], errors: list[BaseException]) -> None:
+    """Has the work done by this thread and helpers, and returns when none of them is at it any more."""
+    helpers = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(1, workers)]
+    try:
+        for helper in helpers:
+            helper.start()
+        work(0)
+        for helper in helpers:
+            helper.join()
+    except BaseException as interruption:
+        errors.append(interruption)
+    finally:
+        # Not join: it raises for a helper whose start was interrupted, and in Python up to 3.12 an interrupted join
+        # takes a helper at work for ended. One that begins after this finds an error, or no task.
+        for lock in at_work:
+            with lock:
+                pass
+
+
+_THREADS = Switch(torch.get_num_threads, torch.set_num_threads, torch.set_num_threads)

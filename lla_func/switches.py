@@ -1,0 +1,106 @@
+"""Switches of the whole process, shared by threads: the first that needs one saves it, the last restores it.
+
+Each thread saving and restoring for itself would switch back under another that is at work, and end with the setting
+that the other one made.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+__all__ = ["Switch", "math_attention"]
+
+
+class Switch:
+    """A setting of the process that any number of computations may need changed at once.
+
+    Args:
+        read: gives the setting.
+        change: makes it as a computation needs it. Where needs differ it is called with the largest.
+        restore: makes it what ``read`` gave.
+
+    Example:
+        >>> from functools import partial
+        >>> level = [0]
+        >>> put = partial(level.__setitem__, 0)
+        >>> switch = Switch(lambda: level[0], put, put)
+        >>> with switch.at(2), switch.at(1):
+        ...     level
+        [2]
+        >>> level
+        [0]
+    """
+
+    def __init__(
+        self, read: Callable[[], Any], change: Callable[[Any], Any], restore: Callable[[Any], Any]
+    ) -> None:
+        self._read, self._change, self._restore = read, change, restore
+        self._lock = threading.RLock()
+        self._needs: dict[object, Any] = {}
+        self._before: Any = None
+
+    @contextmanager
+    def at(self, need: Any) -> Iterator[None]:
+        """The setting as it is needed, until the end of the block."""
+        mine = object()
+        try:
+            try:
+                with self._lock:
+                    if not self._needs:
+                        self._before = self._read()
+                    self._needs[mine] = need
+                    self._change(max(self._needs.values()))
+                yield
+            finally:
+                self._end(mine)
+        except BaseException:
+            self._end(mine)  # again: an interruption may have hit the first
+            raise
+
+    def _end(self, mine: object) -> None:
+        with self._lock:
+            if mine not in self._needs:
+                return
+            others = [need for holder, need in self._needs.items() if holder is not mine]
+            if others:
+                self._change(max(others))
+            else:
+                self._restore(self._before)
+            del self._needs[mine]
+
+
+def _attention() -> tuple[bool, ...]:
+    cuda = torch.backends.cuda
+    return (
+        torch.backends.mha.get_fastpath_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+    )
+
+
+def _set_attention(settings: tuple[bool, ...]) -> None:
+    fast, math, flash, efficient, cudnn = settings
+    torch.backends.mha.set_fastpath_enabled(fast)
+    torch.backends.cuda.enable_math_sdp(math)
+    torch.backends.cuda.enable_flash_sdp(flash)
+    torch.backends.cuda.enable_mem_efficient_sdp(efficient)
+    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+
+
+_ATTENTION = Switch(_attention, _set_attention, _set_attention)
+
+
+def math_attention() -> Any:
+    """Attention by plain matrix products, and encoder layers without their fused path.
+
+    The fused kernels have one derivative and no forward-mode rule; the fused encoder path, taken in evaluation mode,
+    has neither, and no batching rule.
+    """
+    return _ATTENTION.at((False, True, False, False, False))
