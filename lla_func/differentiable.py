@@ -64,11 +64,6 @@ CAUSES = (
         "its backward is marked as differentiable once only",
         "a custom autograd.Function",
     ),
-    (
-        r"requires_grad_\(\)|not require grad|not have been used in the graph",
-        "the loss differentiates on its way, which works with kernel='vjp' only",
-        "torch.autograd.grad",
-    ),
     (r"saved tensor hooks", "forward mode can not go through it", "activation checkpointing"),
     (
         r"aot_autograd does not currently support double backward",

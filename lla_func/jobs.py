@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lla_func.assembly import assemble
 from lla_func.differentiable import differentiable, explained, load_forward_mode
@@ -75,7 +76,13 @@ def prepare(
         patterns = names("parameters", parameters, otherwise=", or None for all parameters")
         point, theta = _restricted(objective, objective.layout.matching(patterns, name="parameters"))
         name = f"{name} of {', '.join(patterns)}"
-    _check_loss(objective, name)
+    if _check_loss(objective, name):
+        if kernel in KERNELS and kernel != "vjp":
+            raise ValueError(
+                f"kernel={kernel!r} can't see the derivatives that the loss takes on its way by torch.autograd; pass "
+                "kernel='vjp', or take them by torch.func.grad"
+            )
+        kernel = "vjp"
     load_forward_mode()
     return Job(
         name=name,
@@ -110,9 +117,13 @@ def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, 
     return point, assembled
 
 
-def _check_loss(objective: Objective, name: str) -> None:
-    """Raises unless the loss is a scalar that depends on theta; errors in the loss itself come up here, unchanged."""
-    with differentiable():
+def _check_loss(objective: Objective, name: str) -> bool:
+    """Raises unless the loss is a scalar that depends on theta; errors in the loss itself come up here, unchanged.
+
+    Returns:
+        whether it takes derivatives on its way that transforms of torch.func don't see.
+    """
+    with differentiable(), _Derivatives() as derivatives:
         leaf = objective.theta.detach().requires_grad_()
         value = objective.loss(leaf, beginning(objective, 16))
     if not isinstance(value, Tensor) or value.ndim:
@@ -125,6 +136,20 @@ def _check_loss(objective: Objective, name: str) -> None:
             f"the loss does not depend on theta in a way that can be differentiated, which {name} needs. Look for "
             ".detach(), .item(), numpy or torch.no_grad() in the loss"
         )
+    return derivatives.taken
+
+
+class _Derivatives(TorchFunctionMode):
+    """Watches for derivatives that are taken by autograd itself, not by a transform of torch.func."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward):
+            self.taken |= torch._C._functorch.peek_interpreter_stack() is None
+        return function(*args, **(kwargs or {}))
 
 
 def carry_out(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+import cases
 import pytest
 import torch
 from state import unchanged
 from torch import Tensor, nn
 
 from bridges.metrics import Loss, Metric
-from lla_func import chart, products
+from lla_func import chart, products, rehearsal
 from lla_func.differentiable import differentiable
 from lla_func.grid import EngineFallbackWarning, evaluate
+from lla_func.kernels import KERNELS
 from lla_func.objective import from_loss, risk, tiles
 
 POINTS = torch.linspace(0.1, 1, 9, dtype=torch.float64)[:, None]
@@ -130,10 +132,43 @@ def test_products_are_those_of_the_dense_hessian(name, kernel):
     torch.testing.assert_close(slopes, dense, rtol=1e-5, atol=1e-6 * float(dense.abs().max()))
 
 
+class Lenient(Inside):
+    """Takes a derivative that it doesn't get for zero, as transforms of torch.func would have it."""
+
+    def __call__(self, model):
+        u = model(self.x)
+        du = torch.autograd.grad(u.sum(), self.x, create_graph=True, materialize_grads=True)[0]
+        return (du + u).square().mean()
+
+
 @pytest.mark.parametrize("kernel", ["linearize", "recompute"])
-def test_kernels_that_can_not_go_through_name_the_one_that_can(kernel):
-    with pytest.raises(RuntimeError, match=r"stopped at torch.autograd.grad: .* kernel='vjp'"):
-        products.hessian(MADE["points inside"](), kernel=kernel)
+@pytest.mark.parametrize("blocks", ["auto", "rows"])
+def test_kernels_that_would_miss_derivatives_are_refused(kernel, blocks):
+    objective = Lenient().objective(network())
+    with pytest.raises(
+        ValueError, match=rf"kernel='{kernel}' can't see the derivatives .* pass kernel='vjp'"
+    ):
+        products.hessian(objective, kernel=kernel, blocks=blocks)
+    assert products.hessian(objective, kernel="timed").name == "hessian (vjp)"
+
+
+def test_large_problems_take_the_kernel_that_sees_every_derivative(monkeypatch):
+    monkeypatch.setattr(rehearsal, "LARGE", 1)
+    assert products.hessian(Lenient().objective(network())).name == "hessian (vjp)"
+    assert products.hessian(cases.objective("mlp")).name == "hessian (linearize)"
+
+
+def test_derivatives_by_torch_func_go_through_every_kernel():
+    class Functional(Metric):
+        def loss(self, model, batch):
+            du = torch.func.vmap(torch.func.grad(lambda x: model(x).sum()))(batch[0])
+            return (du + model(batch[0])).square().mean()
+
+    objective = Functional(POINTS, POINTS).objective(network())
+    eye = torch.eye(len(objective.theta), dtype=torch.float64)
+    expected = products.hessian(Lenient().objective(network())).matvec(eye)
+    for kernel in KERNELS:
+        torch.testing.assert_close(products.hessian(objective, kernel=kernel).matvec(eye), expected)
 
 
 def test_the_factors_of_a_loss_may_differentiate_too():
