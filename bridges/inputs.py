@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from bridges.modules import Task, in_precision
@@ -26,29 +27,31 @@ class Guard:
 
     Example:
         >>> x, guard = torch.ones(2), Guard()
-        >>> guard(lambda model, batch: batch.requires_grad_().sum(), nn.Identity(), x), x.requires_grad
+        >>> guard(lambda model, batch: batch.requires_grad_().sum(), None, x), x.requires_grad
         (tensor(2., grad_fn=<SumBackward0>), False)
     """
 
     def __init__(self, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype
-        self.copying = True
-        self._learned = False
+        self._copying: dict[str, bool] = {}
+        self._said = False
 
-    def __call__(self, task: Task, model: nn.Module, batch: Batch) -> Any:
-        """What a task gives for the model and a batch.
+    def __call__(self, task: Task, model: Any, batch: Batch, *, part: str = "loss") -> Any:
+        """What a task gives for a model and a batch.
+
+        Args:
+            task, model, batch: what to do, and with what.
+            part: what the task computes; each part has a first pass of its own.
 
         Raises:
             RuntimeError: it writes into the batch past the copies, or in this pass but not in the first one.
         """
         theirs = _tensors(batch)
         before = _versions(theirs)
-        converted = self.copying or self.dtype is not None
-        given = pytree.tree_map_only(Tensor, self._own, batch) if converted else batch
-        if self._learned:
-            result = task(model, given)
-        else:
-            result = self._first(task, model, given)
+        copying = self._copying.get(part, True)
+        own = partial(_own, copied=copying, dtype=self.dtype)
+        given = pytree.tree_map_only(Tensor, own, batch) if copying or self.dtype is not None else batch
+        result = task(model, given) if part in self._copying else self._first(task, model, given, part)
         if _versions(theirs) != before:
             raise RuntimeError(
                 "the loss wrote into its data, which are others now, so that no loss after this one would be right. "
@@ -57,11 +60,7 @@ class Guard:
             )
         return result
 
-    def _own(self, tensor: Tensor) -> Tensor:
-        own = in_precision(tensor, self.dtype)
-        return own.clone() if self.copying and own is tensor else own
-
-    def _first(self, task: Task, model: nn.Module, copies: Batch) -> Any:
+    def _first(self, task: Task, model: Any, copies: Batch, part: str) -> Any:
         """A pass on copies, which shows whether the others need some, too."""
         tensors = _tensors(copies)
         versions, flags = _versions(tensors), [tensor.requires_grad for tensor in tensors]
@@ -69,9 +68,9 @@ class Guard:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return result  # transforms of torch.func have tensors of their own, which may not show it
         writes = _versions(tensors) != versions
-        self.copying = writes or [tensor.requires_grad for tensor in tensors] != flags
-        self._learned = True
-        if writes:
+        self._copying[part] = writes or [tensor.requires_grad for tensor in tensors] != flags
+        if writes and not self._said:
+            self._said = True
             warnings.warn(
                 "the model or the loss writes into its data (x.sub_(...), x += ... or the like); every pass gets a "
                 "copy, so that all see the same data",
@@ -79,6 +78,11 @@ class Guard:
                 stacklevel=2,
             )
         return result
+
+
+def _own(tensor: Tensor, *, copied: bool, dtype: torch.dtype | None) -> Tensor:
+    converted = in_precision(tensor, dtype)
+    return converted.clone() if copied and converted is tensor else converted
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -103,7 +103,7 @@ class Metric:
         batches = self.batches if batch is None else [batch]
         if return_pred:
             return self.loss(module, next(iter(batches))), None
-        return total(Combination(self.reduction, self.weight), partial(self.loss, module), batches)
+        return total(Combination(self.reduction, self.weight), partial(Guard(), self.loss, module), batches)
 
     def objective(
         self,
@@ -150,10 +150,10 @@ class Metric:
             predict, judge = parts
 
             def criterion(found: Any, batch: Batch) -> Tensor:
-                judged = partial(guard, lambda model, given: judge(model, (found, given)))
+                judged = partial(guard, lambda model, given: judge(model, (found, given)), part="criterion")
                 return behaviour.at(judged)(borrowed.theta, batch)
 
-            outputs = behaviour.at(partial(guard, predict))
+            outputs = behaviour.at(partial(guard, predict, part="outputs"))
             objective = objective._replace(outputs=outputs, criterion=criterion)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
@@ -322,13 +322,21 @@ class Loss(Metric):
             first = self.inputs if self._form == "whole" else (self.inputs, self.target)
             return self._on(run, first if batch is None else batch)
         batches = self.batches if batch is None else [batch]
-        predict: Callable[[Batch], Any] = partial(self._predict, run) if self._splits else lambda part: ()
+        guard = Guard()
+        predict: Callable[[Batch], Any] = (
+            partial(guard, self._predict, run, part="outputs") if self._splits else lambda part: ()
+        )
+
+        def whole(run: Any, given: Batch) -> Any:
+            return self._on(run, given)[0]
 
         def judge(found: Any, part: Batch) -> Any:
-            return self._judge(run, (found, part)) if self._splits else self._on(run, part)[0]
+            if not self._splits:
+                return guard(whole, run, part)
+            return guard(lambda run, given: self._judge(run, (found, given)), run, part, part="criterion")
 
         how = Combination(self._reduction(predict, judge) or self.reduction, self.weight)
-        return total(how, lambda part: self._on(run, part)[0], batches)
+        return total(how, partial(guard, whole, run), batches)
 
     def _on(self, run: Any, batch: Batch) -> tuple[Tensor, Any]:
         """The loss on one batch, and the prediction."""

@@ -95,6 +95,20 @@ def test_statistics_are_recalibrated_on_the_same_data():
     assert torch.equal(x, X)
 
 
+def test_several_batches_and_calls_of_the_metric_leave_the_data_too():
+    x, y = X.clone(), Y.clone()
+    metric = Loss.from_loader(rescaled, [(x[:4], y[:4]), (x[4:], y[4:])])
+    expected = Loss(plain, X, Y)
+    with pytest.warns(RuntimeWarning, match="writes into its data") as said:
+        found = risk(metric.objective(Centering(in_place=True)))
+    assert len(said) == 1
+    assert found == pytest.approx(float(risk(expected.objective(Centering(in_place=False)))))
+    with pytest.warns(RuntimeWarning, match="writes into its data"):
+        assert metric(Centering(in_place=True)) == pytest.approx(expected(Centering(in_place=False)))
+    assert torch.equal(x, X)
+    assert torch.equal(y, Y)
+
+
 def test_known_criteria_are_cut_as_ever():
     x = X.clone()
     with pytest.warns(RuntimeWarning, match="writes into its data"):
