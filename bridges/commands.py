@@ -288,7 +288,7 @@ def _draw(model: nn.Module, metric: Any, device: torch.device, asked: Mapping[st
 
 def _device(arguments: Namespace) -> torch.device:
     """The device asked for, if this machine has it."""
-    name = arguments.device or ("cuda" if arguments.cuda else "cpu")
+    name = arguments.device if arguments.device is not None else ("cuda" if arguments.cuda else "cpu")
     if arguments.cuda and not name.startswith("cuda"):
         raise ValueError(f"--cuda and --device {name} contradict each other; give one of them")
     if arguments.device is None and arguments.cuda and not torch.cuda.is_available():

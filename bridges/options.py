@@ -83,7 +83,7 @@ def pipeline(command: argparse.ArgumentParser, *, weights: str) -> None:
     )
     group.add_argument("--batch_size", type=_whole(1), metavar="N", help=_batch_help(weights))
     group.add_argument(
-        "--seed", type=_whole(0), default=0, metavar="N", help="decides everything that is random"
+        "--seed", type=_whole(0, 2**64 - 1), default=0, metavar="N", help="decides everything that is random"
     )
     group.add_argument(
         "--device", default=None, help="where to compute: cpu, cuda, cuda:1, ... (default: cpu)"
@@ -339,8 +339,8 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    """An argument type: a whole number of at least ``least``."""
+def _whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """An argument type: a whole number from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         try:
@@ -349,6 +349,8 @@ def _whole(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if number < least:
             raise argparse.ArgumentTypeError(f"{number} is too small; the least is {least}")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{number} is too large; the most is {most}")
         return number
 
     return parse
