@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,26 @@ from lla_func.errors import seed_number, shown, usable_device
 from lla_func.fingerprint import fingerprint
 from lla_func.objective import Objective, check
 
-__all__ = ["files_line", "folders_of", "objective_of", "provenance", "seed_of"]
+__all__ = ["bridge", "files_line", "folders_of", "metric_of", "objective_of", "provenance", "seed_of"]
+
+
+BRIDGE = "bridges.given"
+"""Where functions of a model, and other models, are translated that a caller hands over as they are.
+
+Known by name only, so that nothing here depends on it.
+"""
+
+
+def bridge() -> ModuleType:
+    """The module of this name."""
+    return importlib.import_module(BRIDGE)
+
+
+def metric_of(metric: Any) -> Any:
+    """The metric, or one made of a bare function of the model."""
+    if callable(metric) and not hasattr(metric, "objective") and not isinstance(metric, type):
+        return bridge().metric_of(metric)
+    return metric
 
 
 def objective_of(
@@ -39,6 +60,7 @@ def objective_of(
         dropout_seed: the seed of dropout masks, None for no dropout.
         dtype: what to evaluate a copy of the model in, None for its own.
     """
+    metric = metric_of(metric)
     if isinstance(model, Objective):
         if metric is not None:
             raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
@@ -54,7 +76,7 @@ def objective_of(
     else:
         raise TypeError(
             f"metric={shown(metric, width=60)} has no objective(model) method; pass "
-            "bridges.metrics.Loss(criterion, inputs, targets)"
+            "bridges.metrics.Loss(criterion, inputs, targets), or a function of the model that returns the loss"
         )
     actual = objective.theta.device
     if device is not None:

@@ -19,7 +19,7 @@ from lla_func.checkpoint import directions_of
 from lla_func.distributed import is_first, shared
 from lla_func.eigen import Eigenpairs
 from lla_func.facades.caveats import warn_of_flat_surfaces, why_flat
-from lla_func.facades.common import provenance
+from lla_func.facades.common import metric_of, provenance
 from lla_func.facades.curvature import Curvature, measured_curvature
 from lla_func.facades.request import Request, along, checked
 from lla_func.facades.result import LandscapeResult, arrays
@@ -43,7 +43,7 @@ def viz_lla(
     steps: int = 40,
     num_plots: int = 4,
     num_per_plot: int = 2,
-    axes: str | Tensor = "random",
+    axes: Any = "random",
     normalization: str | None = None,
     order: int = 2,
     cur_name: str = "default",
@@ -98,14 +98,16 @@ def viz_lla(
     Args:
         model: an ``nn.Module``, or an :class:`~lla_func.objective.Objective` (then without metric).
         metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``; anything that has
-            ``objective(model, batchnorm=..., dropout_seed=...)``.
+            ``objective(model, batchnorm=..., dropout_seed=...)``, or a function of the model alone.
         device: where to evaluate; it must be the metric's device, which is the default.
         dist: how far the surface extends in all, in units of the directions.
         steps: points along each axis, at least 2.
         num_plots: how many random planes to draw (``axes="random"`` only).
         num_per_plot: how many of them stand side by side.
         axes: ``"random"``, ``"adam"`` (the optimiser's first and second moments, bias-corrected), ``"hessian"`` (its
-            top two eigenvectors), or directions of your own, [2, P] (or [1, P] with ``dim=1``).
+            top two eigenvectors), or directions of your own, [2, P] (or [1, P] with ``dim=1``): a tensor or array, or
+            a list of two vectors, named tensors or other models, towards which they point
+            (:func:`lla_func.facades.axes.directions_from`).
         normalization: None, ``"weight"``, ``"layer"``, ``"model"`` or ``"filter"``
             (:func:`lla_func.directions.normalize`).
         order: 1 or 2, the norm that normalisation uses.
@@ -165,10 +167,12 @@ def viz_lla(
         ValueError, TypeError: an argument is wrong, or a directory cannot be written; the message names it, its value
             and what is allowed. Found out before the work starts.
     """
+    metric = metric_of(metric)
     arguments = dict(locals())
     asked = checked(**arguments)
     objective, seed, name, folders, kept = asked.objective, asked.seed, asked.name, asked.folders, asked.store
     settings = {k: v for k, v in arguments.items() if k not in ("model", "metric", "optimizer", "group")}
+    axes = asked.axes
     settings |= {"seed": seed, "axes": axes if isinstance(axes, str) else "given", **provenance(objective)}
     to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
     landscapes: list[Landscape] = []

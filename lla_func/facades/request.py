@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from lla_func import store as files
 from lla_func.checkpoint import directory
 from lla_func.distributed import is_first
 from lla_func.errors import finite_number, finite_tensor, flag, instance, one_of, positive_int
+from lla_func.facades.axes import directions_from
 from lla_func.facades.common import folders_of, objective_of, seed_of
 from lla_func.grid import check_work
 from lla_func.objective import Objective
@@ -27,6 +30,9 @@ FLAGS = (
     *("log", "quadratic", "log_tol", "tf32", "progress"),
 )
 
+FORMS = (np.ndarray, list, tuple, Mapping, torch.nn.Module)
+"""What directions may come in beside tensors; looked at when there is an objective to compare them with."""
+
 PLANES = 10_000
 """The most planes of one call."""
 
@@ -36,6 +42,7 @@ class Request(NamedTuple):
 
     Attributes:
         objective: of the model under the metric.
+        axes: a name, or directions [2, P].
         options: how the panels' directions are made and how far they go.
         mode: ``"add"`` or ``"adameq"``.
         planes, columns: how many random planes, and how many side by side.
@@ -48,6 +55,7 @@ class Request(NamedTuple):
     """
 
     objective: Objective
+    axes: str | Tensor
     options: modes.Options
     mode: str
     planes: int
@@ -135,21 +143,24 @@ def checked(**arguments: Any) -> Request:
         dropout_seed=asked.dropout_seed,
         dtype=asked.dtype,
     )
+    if not isinstance(axes, (str, Tensor)):
+        axes = directions_from(axes, objective)
+        _check_axes(axes, mode, asked.optimizer, asked.metric, options.dim)
     modes.check(objective, options, axes)
     if asked.eval_hessian or along(axes, "hessian"):
         jobs.check(objective)
-    return Request(objective, options, mode, planes, columns, cap, n_kh, seed, name, folders, store)
+    return Request(objective, axes, options, mode, planes, columns, cap, n_kh, seed, name, folders, store)
 
 
-def along(axes: str | Tensor, kind: str) -> bool:
+def along(axes: Any, kind: str) -> bool:
     """Whether the axes asked for are those of this name."""
     return isinstance(axes, str) and axes == kind
 
 
-def _check_axes(axes: str | Tensor, mode: str, optimizer: Any, metric: Any, dim: int) -> None:
+def _check_axes(axes: Any, mode: str, optimizer: Any, metric: Any, dim: int) -> None:
     if isinstance(axes, Tensor):
         finite_tensor("axes", axes, (dim, "P"))
-    else:
+    elif not isinstance(axes, FORMS):
         one_of("axes", axes, ("random", "adam", "hessian"))
     one_of("mode", mode, ("add", "adameq"))
     if mode == "adameq" and not along(axes, "adam"):

@@ -170,7 +170,8 @@ def viz_esd(
 
     Args:
         model: an ``nn.Module``, or an :class:`~lla_func.objective.Objective` (then without metric).
-        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``.
+        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, or a function of the
+            model alone.
         eigs: compute eigenvalues and eigenvectors.
         top_n: how many.
         eigs_n_iter: the most products for each.
