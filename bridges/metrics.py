@@ -20,7 +20,7 @@ from bridges.forms import check_alone, divided, form_of, graphs_in, judged_by, l
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.totals import Combination, total
-from bridges.trials import confirmed, reduction_by_trial
+from bridges.trials import NEITHER, confirmed, reduction_by_trial
 from bridges.wrapper import ModelWrapper, wrap_model
 from lla_func.errors import flag
 from lla_func.objective import Batch, Objective, Weight, check, weigh
@@ -384,16 +384,10 @@ class Loss(Metric):
         else:
             found = self._reduction(partial(objective.outputs, objective.theta), objective.criterion)
         if found is None:
-            warnings.warn(
-                "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several "
-                "batches depends on how the data are cut. Pass weight=... if it is a mean over something else (class "
-                "weights, tokens), or all data in one batch",
-                stacklevel=4,
-            )
+            warnings.warn(NEITHER, stacklevel=4)
         elif found != objective.reduction:
-            return objective._replace(
-                reduction=found, notes={**objective.notes, "reduction": f"{found}, by trial"}
-            )
+            notes = {**objective.notes, "reduction": f"{found}, by trial"}
+            return objective._replace(reduction=found, notes=notes)
         return objective
 
     def _reduction(
@@ -402,7 +396,5 @@ class Loss(Metric):
         """How the losses of batches combine: as is known, or as a trial on the first one finds; None if it can't."""
         if self._told or (isinstance(self.batches, list) and len(self.batches) == 1):
             return self.reduction
-        first = next(iter(self.batches))
-        with torch.enable_grad():  # for losses that differentiate on their way
-            weight = partial(weigh, Combination("mean", self.weight))
-            return reduction_by_trial(judge, predict(first), first, weight, said=self.reduction)
+        weight = partial(weigh, Combination("mean", self.weight))
+        return reduction_by_trial(predict, judge, next(iter(self.batches)), weight, said=self.reduction)

@@ -14,7 +14,13 @@ from bridges.branching import observe
 from lla_func.interruptions import raise_if_interrupted
 from lla_func.objective import Batch, Objective, beginning, samples, tiles, value, weighed
 
-__all__ = ["confirmed", "reduction_by_trial"]
+__all__ = ["NEITHER", "confirmed", "reduction_by_trial"]
+
+NEITHER = (
+    "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several batches depends "
+    "on how the data are cut. Pass weight=... if it is a mean over something else (class weights, tokens), or all data "
+    "in one batch"
+)
 
 TRIAL = 5
 """The number of samples of a trial: three parts, the last shorter than the others."""
@@ -48,8 +54,8 @@ def confirmed(objective: Objective) -> bool:
 
 
 def reduction_by_trial(
+    predict: Callable[[Batch], Any],
     judge: Callable[[Any, Batch], Tensor],
-    prediction: Any,
     batch: Batch,
     weight: Callable[[Batch], float],
     *,
@@ -58,20 +64,22 @@ def reduction_by_trial(
     """``"mean"`` or ``"sum"``: how the losses of parts of a batch make up that of the whole; None if in neither way.
 
     Args:
+        predict: the model, of a batch.
         judge: the criterion, of predictions and a batch.
-        prediction: the model's, on the batch.
         batch: the data.
         weight: of a part, in a mean.
         said: what it is if the trial can't tell, for a loss of zero or a batch that can't be cut.
     """
-    parts = list(tiles((prediction, batch), samples(batch) // 3 + 1))
-    if len(parts) < 2:
-        return said
-    try:
-        found = [torch.as_tensor(judge(*part)).detach() for part in ((prediction, batch), *parts)]
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise_if_interrupted(error)
-        return None  # a criterion for one size of batch
+    with torch.enable_grad():  # for losses that differentiate on their way
+        prediction = predict(batch)
+        parts = list(tiles((prediction, batch), samples(batch) // 3 + 1))
+        if len(parts) < 2:
+            return said
+        try:
+            found = [torch.as_tensor(judge(*part)).detach() for part in ((prediction, batch), *parts)]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise_if_interrupted(error)
+            return None  # a criterion for one size of batch
     whole, *losses = map(float, found)
     if not math.isfinite(whole):
         return said
