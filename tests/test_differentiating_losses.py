@@ -118,6 +118,22 @@ def test_every_engine_gives_the_losses(name, engine):
     assert landscape.diagnostics["engine"] == ("hoisted" if engine == "hoisted" else "loop")
 
 
+@pytest.mark.parametrize("engine", ["loop", "hoisted"])
+def test_parts_of_data_that_require_gradients_require_them_too(engine):
+    class Unasked(Metric):
+        separable = True
+
+        def loss(self, model, batch):
+            return residual(model, batch[0])
+
+    objective = Unasked(POINTS.clone().requires_grad_(), POINTS).objective(network())
+    line = chart.line(objective.theta, torch.ones_like(objective.theta))
+    coords = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+    whole, cut = (evaluate(objective, line, coords, engine=engine, samples_per_tile=n) for n in (9, 4))
+    torch.testing.assert_close(cut.losses, whole.losses)
+    assert cut.diagnostics["plan"]["samples_per_tile"] < 9
+
+
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("kernel", ["auto", "vjp"])
 def test_products_are_those_of_the_dense_hessian(name, kernel):
