@@ -300,6 +300,23 @@ def test_what_killed_writes_left_is_swept_and_what_is_being_written_stays(tmp_pa
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_leftovers_are_swept_before_the_work_wherever_they_lie(tmp_path):
+    paths = unfinished(tmp_path)
+    paths[0].unlink()
+    left = [tmp_path / ".0123456789abcdef.tmp", tmp_path / "chunks" / ".0123456789abcdef.tmp"]
+    for path in left:
+        path.write_bytes(b"PK")
+
+    def loss(theta, batch):
+        assert theta.any() == 0 or not any(path.exists() for path in left)
+        return theta.square().sum()
+
+    objective = from_loss(loss, torch.zeros(2).double())
+    chart = line(objective.theta, torch.tensor([3.0, 4.0]).double())
+    assert torch.equal(evaluate(objective, chart, COORDS, engine="loop", store=tmp_path).losses, EXPECTED)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 def test_only_files_that_nobody_holds_and_that_are_ours_are_swept(tmp_path):
     for name in (".0123abcd.tmp", ".notes.tmp", "0123.tmp"):
         (tmp_path / name).write_bytes(b"PK")
