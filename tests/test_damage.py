@@ -428,3 +428,21 @@ def test_viz_lla_reads_finished_stores_of_all_its_panels(read_only):
     first = viz_lla(objective, **options)
     set_read_only()
     assert torch.equal(viz_lla(objective, **options).landscapes[0].losses, first.landscapes[0].losses)
+
+
+def test_viz_lla_finds_a_damaged_manifest_before_the_hessian_work(tmp_path, monkeypatch):
+    from lla_func import viz_lla
+    from lla_func.facades import landscape
+
+    objective = from_loss(lambda theta, batch: (theta**4).sum() + theta[0] * theta[1], torch.ones(4).double())
+    options = {"axes": "hessian", "steps": 3, "seed": 0, "to_save": False, "store": tmp_path}
+    viz_lla(objective, **options)
+    (path,) = tmp_path.glob("*/manifest.json")
+    corrupted(path)
+
+    def work(*_, **__):
+        raise AssertionError("work began before the store was looked at")
+
+    monkeypatch.setattr(landscape, "analyse", work)
+    with pytest.raises(ValueError, match=r"manifest.json' is damaged"):
+        viz_lla(objective, **options)

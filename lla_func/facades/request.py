@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lla_func import jobs, modes
+from lla_func import manifest as manifests
 from lla_func import store as files
 from lla_func.checkpoint import directory
 from lla_func.distributed import is_first
@@ -134,6 +135,8 @@ def checked(**arguments: Any) -> Request:
     writes = asked.to_save and is_first(asked.group)
     folders = folders_of(asked.viz_dir, asked.res_dir) if writes else None
     store = None if asked.store is None else directory("store", asked.store)
+    for manifest in () if store is None else store.glob(f"*/{manifests.MANIFEST}"):
+        manifests.read(manifest.parent)
 
     objective = objective_of(
         asked.model,
