@@ -12,7 +12,7 @@ from lla_func.differentiable import differentiable, explained
 from lla_func.memory import Meter
 from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.operators import Operator
-from lla_func.rehearsal import Build, Plan, Product
+from lla_func.rehearsal import Build, Built, Plan, Product
 
 __all__ = ["assemble", "pieces"]
 
@@ -21,7 +21,15 @@ BLOCK_BYTES = 2**28
 
 
 def assemble(
-    objective: Objective, build: Build, point: Tensor, plan: Plan, *, name: str, tile: int, memory: float
+    objective: Objective,
+    build: Build,
+    point: Tensor,
+    plan: Plan,
+    *,
+    name: str,
+    tile: int,
+    memory: float,
+    built: Built | None = None,
 ) -> Operator:
     """The operator that sums products over all batches, each weighted by its share of the risk.
 
@@ -36,9 +44,10 @@ def assemble(
         name: of the operator; the kernel is added to it.
         tile: the most samples in a piece, if the objective may be cut.
         memory: in bytes.
+        built: a product that is there already.
     """
     for used in plan.kernels:
-        kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory)
+        kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory, built=built)
         if kept is not None:
             break
     else:
@@ -57,11 +66,14 @@ def assemble(
         _check_vectors(vectors, point, name)
         with differentiable(), explained(name):
             vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
+            if kept is not None and len(kept) == 1 and (objective.reduction == "mean" or kept[0][0] == 1):
+                image = _applied(kept[0][1], vectors, rows)  # the only piece has all the weight
+                return image.clone() if _shares_memory(image, vectors) else image
             total, weights = torch.zeros_like(vectors), 0.0
             for weight, product in products():
                 total.add_(_applied(product, vectors, rows), alpha=weight)
                 weights += weight
-            return total / weights if objective.reduction == "mean" else total
+            return total.div_(weights) if objective.reduction == "mean" else total
 
     return Operator(matvec, len(point), point.dtype, point.device, name)
 
@@ -73,20 +85,31 @@ def pieces(objective: Objective, tile: int) -> Iterator[tuple[float, Batch]]:
 
 
 def _keep(
-    objective: Objective, build: Build, kernel: str, *, name: str, tile: int, memory: float
+    objective: Objective,
+    build: Build,
+    kernel: str,
+    *,
+    name: str,
+    tile: int,
+    memory: float,
+    built: Built | None,
 ) -> tuple[list[tuple[float, Product]] | None, int]:
     """The products of all pieces, or None if they need more memory than there is; and what a large one needs."""
     stored = isinstance(objective.batches, (list, tuple))
     kept, used, largest = [], 0, 0
     with differentiable(), explained(name):
         for weight, piece in pieces(objective, tile):
-            with Meter() as meter:
-                product = build(kernel, piece)
+            if built is not None and built.kernel == kernel and built.piece is piece:
+                product, size = built.product, built.kept
+            else:
+                with Meter() as meter:
+                    product = build(kernel, piece)
+                size = meter.kept()
             leaves = [leaf for leaf in pytree.tree_leaves(piece) if isinstance(leaf, Tensor)]
             data = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-            used += meter.kept() + (0 if stored else data)  # streamed data lives as long as what refers to it
+            used += size + (0 if stored else data)  # streamed data lives as long as what refers to it
             # Where nothing is kept, activations are guessed to be some eight times the data.
-            largest = max(largest, meter.kept(), 8 * data)
+            largest = max(largest, size, 8 * data)
             if used > memory:
                 return None, largest
             kept.append((weight, product))
@@ -100,6 +123,10 @@ def _applied(product: Product, vectors: Tensor, rows: int) -> Tensor:
     if rows == 1 or len(vectors) < 2:
         return torch.stack([product(v).detach() for v in vectors]) if len(vectors) else vectors
     return torch.func.vmap(product, chunk_size=rows)(vectors).detach()
+
+
+def _shares_memory(image: Tensor, vectors: Tensor) -> bool:
+    return image.untyped_storage().data_ptr() == vectors.untyped_storage().data_ptr()
 
 
 def _check_vectors(vectors: Tensor, point: Tensor, name: str) -> None:

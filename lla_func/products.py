@@ -56,7 +56,7 @@ def hessian(
         memory: bytes that a kernel may keep between products; half of what is free by default. With 0 nothing is
             kept, and data that streams never stays.
         probe: whether to test first that loss and data are reproducible and the operator is symmetric, which takes
-            three products.
+            two products; three where data streams.
 
     Returns:
         the operator on vectors of the dtype and device of theta.

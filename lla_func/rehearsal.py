@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lla_func.differentiable import differentiable
 from lla_func.interruptions import raise_if_interrupted
+from lla_func.memory import Meter
 from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.probes import probes
 
-__all__ = ["Build", "Plan", "Product", "rehearse", "settle"]
+__all__ = ["Build", "Built", "Plan", "Product", "rehearse", "settle"]
 
 Product = Callable[[Tensor], Tensor]
 """A linear map [P] -> [P]."""
@@ -49,6 +50,15 @@ class Plan(NamedTuple):
     kernels: tuple[str, ...]
     streaming: str
     batched: bool
+
+
+class Built(NamedTuple):
+    """A product that is there already: the kernel, the piece of data that it is for, and the bytes that it keeps."""
+
+    kernel: str
+    piece: Batch
+    product: Product
+    kept: int
 
 
 def rehearse(
@@ -107,7 +117,7 @@ def rehearse(
 
 def settle(
     objective: Objective, build: Build, point: Tensor, kernels: Sequence[str], *, blocks: str = "auto"
-) -> Plan:
+) -> tuple[Plan, Built | None]:
     """Chooses how to compute products without a clock, so that the same call always gives the same bits.
 
     The first kernel that works is taken; where there is much to do, ``linearize`` is asked first, whose products are
@@ -116,6 +126,9 @@ def settle(
 
     Args:
         objective, build, point, kernels, blocks: as for :func:`rehearse`.
+
+    Returns:
+        the plan, and what was built for the trial if that was on a whole batch.
 
     Raises:
         RuntimeError: no kernel works; the error is that of the first one.
@@ -130,7 +143,8 @@ def settle(
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
-                product = build(kernel, piece)
+                with Meter() as meter:
+                    product = build(kernel, piece)
                 product(vectors[0])
             except Exception as error:  # whatever ails one kernel, the next one may do without it
                 raise_if_interrupted(error)
@@ -140,7 +154,8 @@ def settle(
                 blocks == "auto" and work < SMALL and _batching_pays(product, vectors, math.inf)
             )
             # Building anew in each call is what linearize is bad at.
-            return Plan((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
+            plan = Plan((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
+            return plan, Built(kernel, piece, product, meter.kept()) if piece is batch else None
     raise failures[0]
 
 

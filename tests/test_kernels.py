@@ -9,9 +9,12 @@ import pytest
 import torch
 from cases import build
 from dense import QUICK, dense, draw, matrix, network, off
+from peak import Peak
 from state import unchanged
+from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from bridges.metrics import Loss
 from lla_func import products
 from lla_func.assembly import assemble
 from lla_func.kernels import KERNELS
@@ -230,3 +233,45 @@ def test_a_linearisation_repeats_nothing_that_does_not_depend_on_the_tangent():
 def test_a_constant_has_derivative_zero():
     constant = draw(3)
     assert not linearize(lambda x: constant * 1.0, draw(3))(draw(3, seed=1)).any()
+
+
+def test_what_was_tried_on_the_whole_batch_is_built_once_and_probed_with_two_products(monkeypatch):
+    counts = {"built": 0, "multiplied": 0}
+
+    def counting(f, x):
+        counts["built"] += 1
+        product = KERNELS["linearize"].hessian(f, x)
+
+        def counted(v):
+            counts["multiplied"] += 1
+            return product(v)
+
+        return counted
+
+    monkeypatch.setitem(KERNELS, "vjp", KERNELS["vjp"]._replace(hessian=counting))
+    made = network(sizes=(9,))
+    operator = products.hessian(made, blocks="rows")
+    assert operator.name == "hessian (vjp)"
+    assert counts == {"built": 1, "multiplied": 3}  # the trial's, and two for symmetry
+    assert off(matrix(operator), dense(made)) < 1e-12
+
+
+def test_the_only_piece_gives_its_product_back_as_it_is_but_never_the_vector_itself():
+    made = from_loss(lambda t, b: t.square().sum() / 2, draw(5), [torch.zeros(1)])
+    operator = products.hessian(made, **QUICK)
+    v = draw(5, seed=1)
+    image = operator.matvec(v)
+    assert torch.equal(image, v)
+    image.zero_()
+    assert v.any()
+
+
+def test_recording_takes_at_most_four_times_the_memory_of_the_kept_graph():
+    layers = [nn.Linear(100, 400), nn.ReLU(), nn.Linear(400, 400), nn.GELU(), nn.Linear(400, 10)]
+    metric = Loss(nn.CrossEntropyLoss(), torch.randn(64, 100), torch.randint(10, (64,)))
+    made, peaks = metric.objective(nn.Sequential(*layers)), {}
+    for kernel in ("vjp", "linearize"):
+        with Peak(1000) as peak:
+            products.hessian(made, kernel=kernel, probe=False, blocks="rows")
+        peaks[kernel] = peak.most
+    assert peaks["linearize"] < 4 * peaks["vjp"]
