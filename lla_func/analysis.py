@@ -13,11 +13,15 @@ from lla_func.eigen import Eigenpairs, eigenpairs
 from lla_func.errors import finite_number, flag, one_of, positive_int, seed_number
 from lla_func.estimate import Estimate
 from lla_func.krylov import check_operator
+from lla_func.memory import free_memory
 from lla_func.operators import Operator
 from lla_func.quadrature import Quadrature, quadrature
 from lla_func.trace import trace
 
-__all__ = ["Analysis", "Criteria", "analyse", "criteria_of", "vectors_held"]
+__all__ = ["Analysis", "Criteria", "analyse", "criteria_of", "room_for"]
+
+WORKING = 4
+"""Vectors of length P that a product and one step of Lanczos work with, besides those held."""
 
 
 class Criteria(NamedTuple):
@@ -75,6 +79,7 @@ def analyse(
     criteria: bool = False,
     n_kh: float = 0.5,
     max_v: int | None = None,
+    memory_budget: int | None = None,
     seed: int = 0,
 ) -> Analysis:
     """Density, eigenpairs, trace and criteria of an operator, whichever are asked for, without repeating a product.
@@ -95,8 +100,13 @@ def analyse(
         trace_tol: relative standard error to reach.
         criteria: whether to compute the criteria, which needs the density.
         n_kh: the power in K_hn.
-        max_v: the most Lanczos vectors held; by default all that fit (:func:`vectors_held`).
+        max_v: the most Lanczos vectors held by the density; by default all that fit.
+        memory_budget: bytes for vectors of length P, by default a gigabyte (:func:`room_for`).
         seed: of all probes.
+
+    Raises:
+        ValueError: the budget does not hold the vectors that are needed at least.
+        MemoryError: more memory would be needed than is free; found out before any product.
 
     Example:
         >>> import torch
@@ -117,17 +127,26 @@ def analyse(
         finite_number(name, number, above=0)
     flag("criteria", criteria)
     max_v = None if max_v is None else positive_int("max_v", max_v, least=2)
+    memory_budget = None if memory_budget is None else positive_int("memory_budget", memory_budget)
     seed_number("seed", seed)
     products: dict[str, int] = {}
     rules, curve, found, estimate, judged = None, None, None, None, None
+    room = room_for(
+        operator.dim,
+        operator.dtype.itemsize,
+        density_steps=density_steps,
+        top_n=top_n,
+        max_v=max_v,
+        budget=memory_budget,
+        free=free_memory(operator.device),
+    )
     if density_steps:
-        held = vectors_held(operator, density_steps) if max_v is None else max_v
         rules = quadrature(
             operator,
             density_steps,
             probes,
-            max_v=held if held < density_steps else None,
-            keep_basis=bool(top_n),
+            max_v=room.density if room.density < density_steps else None,
+            keep_basis=room.both,
             keep_starts=bool(trace_products),
             seed=seed,
         )
@@ -137,7 +156,14 @@ def analyse(
     if top_n:
         start = rules.first if rules is not None and rules.first.basis is not None else None
         found = eigenpairs(
-            operator, top_n, which=which, tol=eigs_tol, max_iter=eigs_products, start=start, seed=seed
+            operator,
+            top_n,
+            which=which,
+            tol=eigs_tol,
+            max_iter=eigs_products,
+            start=start,
+            max_basis=room.eigenpairs,
+            seed=seed,
         )
         products["eigenpairs"] = found.products
     if rules is not None:  # the basis has served; it is the largest thing held
@@ -171,10 +197,74 @@ def _note(starts: int) -> str | None:
     return f"{drawn}: K_hn varies by 5 to 20 % from start to start; n_v=3 or more gives its spread"
 
 
-def vectors_held(operator: Operator, steps: int, *, gigabytes: float = 1.0) -> int:
-    """How many Lanczos vectors are held by default: all, or as many as fit in so many gigabytes, at least 10."""
-    size = operator.dim * operator.dtype.itemsize
-    return min(steps, max(10, int(gigabytes * 2**30) // size))
+class Room(NamedTuple):
+    """How many vectors of length P the parts of an analysis may hold.
+
+    Attributes:
+        density: Lanczos vectors of the density.
+        eigenpairs: vectors of the subspace in which eigenpairs are sought; the fewer, the more often it restarts.
+        both: whether the density's vectors may stay until that subspace has been filled from them.
+        bytes: the most memory that vectors take at a time.
+    """
+
+    density: int
+    eigenpairs: int
+    both: bool
+    bytes: int
+
+
+def room_for(
+    dim: int,
+    itemsize: int,
+    *,
+    density_steps: int = 0,
+    top_n: int = 0,
+    max_v: int | None = None,
+    budget: int | None = None,
+    free: int,
+) -> Room:
+    """Shares out memory among the vectors of an analysis, and says before the work where there is not enough.
+
+    Args:
+        dim: P.
+        itemsize: bytes of an element.
+        density_steps, top_n, max_v: as for :func:`analyse`.
+        budget: bytes for vectors, those included that a product works with. By default a gigabyte besides these; for
+            very long vectors more, up to ten or half of what is free.
+        free: bytes that can be allocated.
+
+    Raises:
+        ValueError: the budget is too small; it says how much is needed.
+        MemoryError: less is free than needed.
+
+    Example:
+        >>> room_for(20_000_000, 4, density_steps=100, top_n=1, free=10**10)
+        Room(density=13, eigenpairs=13, both=False, bytes=1360000000)
+    """
+    vector = dim * itemsize
+    least = max(2, min(top_n + 2, dim) if top_n else 0)
+    if budget is None:
+        most = max(2**30 // vector, min(10, free // (2 * vector)), least)
+    else:
+        most = budget // vector - WORKING
+        if most < least:
+            raise ValueError(
+                f"a memory budget of {budget} bytes is too small for vectors of {dim} parameters: {least} of them are "
+                f"needed and {WORKING} to work with, {(least + WORKING) * vector} bytes. Pass that as memory_budget "
+                "(to viz_esd twice that, of which vectors get half), or parameters=... to restrict it"
+            )
+    density = 0 if not density_steps else min(density_steps, most if max_v is None else max(2, max_v))
+    subspace = min(max(24, 2 * top_n + 10), most) if top_n else 0
+    both = bool(top_n) and 0 < density_steps <= density and density + subspace <= most
+    held = density + subspace if both else max(density, subspace)
+    needed = (min(held, dim) + WORKING) * vector
+    if needed > free:
+        raise MemoryError(
+            f"the analysis would hold {min(held, dim)} vectors of {dim} parameters and {WORKING} to work with, "
+            f"{needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free. Pass memory_budget=... to hold fewer, a "
+            "smaller max_v or top_n, or parameters=... to restrict it"
+        )
+    return Room(density, subspace, both, needed)
 
 
 def _without_first(rules: Quadrature) -> Quadrature | None:

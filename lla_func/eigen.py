@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number, finite_tensor, flag, one_of, positive_int, usable_device
-from lla_func.krylov import Tridiagonal, apply, check_operator, check_vectors, inner
+from lla_func.krylov import Tridiagonal, apply, check_operator, check_vectors
 from lla_func.operators import Operator
 from lla_func.probes import generator_from
 from lla_func.subspace import (
@@ -23,6 +23,8 @@ from lla_func.subspace import (
     restarted,
     ritz,
     scale,
+    toward,
+    turned,
     wanted_values,
 )
 
@@ -64,11 +66,11 @@ def eigenpairs(
 
     A subspace grows by the residual of the first wanted Ritz pair that hasn't converged. As long as it comes
     from one start vector, all residuals are parallel and this is Lanczos; a full subspace is replaced by its
-    best Ritz vectors (thick restart). Images A q are held beside the basis, so residuals are those of the
-    pairs themselves and cost no product. One start vector sees one eigenvector of a repeated eigenvalue, so
-    after convergence a random vector of the complement is followed for as many steps as betray a missed pair
-    with probability 0.95, and the search goes on if one shows. Where P is small the subspace fills the whole
-    space and the result is exact.
+    best Ritz vectors (thick restart). What A does to the subspace is held as a small matrix and the little
+    that leads out of it, so residuals are known without a product, and images need not be held. One start
+    vector sees one eigenvector of a repeated eigenvalue, so after convergence a random vector of the
+    complement is followed for as many steps as betray a missed pair with probability 0.95, and the search
+    goes on if one shows. Where P is small the subspace fills the whole space and the result is exact.
 
     Args:
         operator: the symmetric map.
@@ -80,9 +82,9 @@ def eigenpairs(
             roundings of the operator's dtype it can't be met.
         max_iter: the most products that are spent.
         start: a vector [P], a block [B, P], or a ``lanczos`` run with its basis, whose work is continued.
-        max_basis: the most vectors held, twice that many with their images; max(24, 2 k + 10) if None.
+        max_basis: the most vectors held, besides about two; max(24, 2 k + 10) if None.
         verify: whether missed copies are looked for.
-        basis_device: where basis and images are held, the operator's device if None.
+        basis_device: where the basis is held, the operator's device if None.
         seed: a whole number or a generator, for the random vectors.
 
     Returns:
@@ -122,20 +124,19 @@ def eigenpairs(
     generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
     held_on = operator.device if basis_device is None else usable_device("basis_device", basis_device)
-    space = Subspace(
-        torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),
-        torch.zeros(capacity, operator.dim, dtype=operator.dtype, device=held_on),
-        torch.zeros(capacity, capacity, dtype=torch.float64),
-        0,
-    )
+    space = Subspace.empty(capacity, operator.dim, dtype=operator.dtype, device=held_on)
     spent = 0
 
-    def grown(space: Subspace, direction: Tensor | None) -> Subspace:
-        """Adds the part of ``direction`` outside the subspace, or of a random vector where there is none."""
+    def grown(space: Subspace, parts: Tensor | None = None, direction: Tensor | None = None) -> Subspace:
+        """Adds a direction: where parts of the rests lead, or a given one, or a random one where those lead nowhere."""
         nonlocal spent
-        fresh = None if direction is None else outside(space, direction)
-        while fresh is None:
-            fresh = outside(space, _random(operator, generator).to(held_on))
+        found = None if parts is None else toward(space, parts)
+        if found is None:
+            fresh = None if direction is None else outside(space, direction)
+            while fresh is None:
+                fresh = outside(space, _random(operator, generator).to(held_on))
+        else:
+            fresh, space = found
         if space.size == capacity:
             space = restarted(space, which, kept)
         spent += 1
@@ -152,28 +153,27 @@ def eigenpairs(
                 f"start holds {len(first)} vectors; pass at most {min(capacity, max_iter)} (max_basis, max_iter)"
             )
         for vector in first.to(held_on):
-            space = grown(space, vector)
+            space = grown(space, direction=vector)
     seen = space.size
 
     while True:
-        converged, target = False, 0
         while True:
-            target, direction = first_unconverged(space, which, k, tol, target)
-            converged = direction is None and space.size >= k
+            parts = first_unconverged(space, which, k, tol)
+            converged = parts is None and space.size >= k
             if converged or spent >= max_iter or space.size == operator.dim:
                 break
-            space = grown(space, direction)
+            space = grown(space, parts)
         if not (converged and verify) or spent >= max_iter or space.size == operator.dim:
             break
         before = wanted_values(space, which, k)
         steps = _steps_to_see_a_missed_pair(space, which, k, tol, most=max(seen, spent))
-        space = grown(space, None)
+        space = grown(space)
         for _ in range(min(steps, max_iter - spent) - 1):
             if space.size == operator.dim:
                 break
-            space = grown(space, space.images[space.size - 1])
+            space = grown(space, space.shares[:, space.size - 1])
         unchanged = bool((wanted_values(space, which, k) - before).abs().max() <= tol * scale(space))
-        if unchanged and first_unconverged(space, which, k, tol)[1] is None:
+        if unchanged and first_unconverged(space, which, k, tol) is None:
             break
 
     values, rotation = ritz(space)
@@ -181,9 +181,12 @@ def eigenpairs(
     if which == "both":
         order = order.sort(descending=True).values
     rotation = rotation[:, order]
-    residuals = torch.stack([inner(r, r).sqrt().cpu() for r in residuals_of(space, values[order], rotation)])
-    vectors = rotation.T.to(space.basis) @ space.basis[: space.size]
-    vectors *= vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
+    residuals = residuals_of(space, rotation)
+    vectors = torch.empty(k, operator.dim, dtype=operator.dtype, device=held_on)
+    for vector in turned(space.basis[: space.size], rotation, out=vectors):
+        low, high = vector.aminmax()
+        if high < -low:
+            vector.neg_()
     return Eigenpairs(values[order], vectors.to(operator.device), residuals, spent, converged)
 
 

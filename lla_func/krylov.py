@@ -18,10 +18,20 @@ __all__ = [
     "check_vectors",
     "inner",
     "lanczos",
+    "orthogonalise",
     "rows_per_block",
     "run",
     "tridiagonal_matrix",
 ]
+
+CHUNKS = {"cpu": 2**15}
+"""Elements of vectors that are converted to float64 at a time, by device (others take 2**22).
+
+On the CPU few enough for a core's cache, and for torch to leave them to one core: where cores are busy, waiting for
+each other at every piece costs more than the work.
+"""
+PASSES = 3
+"""Two are enough but for vectors that lie in the span to rounding, which a third one shows."""
 
 
 class Tridiagonal(NamedTuple):
@@ -65,8 +75,9 @@ def lanczos(
 ) -> Tridiagonal:
     """Runs ``steps`` steps of Lanczos with full reorthogonalisation from a vector, or from each row of a block.
 
-    Every new vector is orthogonalised against all held ones twice, which is enough (Parlett, The Symmetric
-    Eigenvalue Problem, section 6.9). The coefficients are float64 whatever the operator's dtype.
+    From every new vector the two latest are subtracted and then its part along all held ones, again where rounding
+    asks for it (:func:`orthogonalise`; Parlett, The Symmetric Eigenvalue Problem, section 6.9). The coefficients are
+    float64 whatever the operator's dtype.
 
     Args:
         operator: the symmetric map.
@@ -118,7 +129,7 @@ def lanczos(
     ring = torch.zeros(count, held, operator.dim, dtype=operator.dtype, device=held_on)
     alphas, betas = torch.zeros(2, count, steps, dtype=torch.float64)
     length = torch.full((count,), steps)
-    residual = torch.zeros_like(block)
+    residual = torch.empty_like(block)
     alive = torch.arange(count)
     spent = 0
     rounding = 32 * torch.finfo(operator.dtype).eps
@@ -129,19 +140,20 @@ def lanczos(
         spent += len(current)
         alpha = inner(image, current).cpu()
         before = betas[alive, step - 1] if step else torch.zeros(len(alive), dtype=torch.float64)
-        image = image - alpha.to(image)[:, None] * current - before.to(image)[:, None] * previous
-        image = _orthogonalise(image, _rows(ring, alive)[:, : step + 1])
-        beta = inner(image, image).sqrt().cpu()
+        image = torch.addcmul(image, alpha.to(image)[:, None], current, value=-1)
+        image.addcmul_(before.to(image)[:, None], previous, value=-1)
+        image, squares = orthogonalise(image.to(held_on), _rows(ring, alive)[:, : step + 1])
+        image, beta = image.to(operator.device), squares.sqrt().cpu()
         alphas[alive, step], betas[alive, step] = alpha, beta
-        residual[alive] = image
         if step == steps - 1:
+            residual[alive] = image
             break
         scale = torch.maximum(alphas[alive].abs().amax(1), betas[alive].amax(1))
         broken = beta <= rounding * scale
         if bool(broken.any()):
             betas[alive[broken], step] = 0.0
             if on_breakdown == "stop":
-                length[alive[broken]] = step + 1
+                length[alive[broken]], residual[alive[broken]] = step + 1, image[broken]
                 alive, image, current, beta = alive[~broken], image[~broken], current[~broken], beta[~broken]
                 if len(alive) == 0:
                     break
@@ -185,7 +197,8 @@ def apply(operator: Operator, block: Tensor) -> Tensor:
             f"operator {operator.name!r} maps vectors of shape {list(block.shape)} to {list(image.shape)}; "
             "matvec must map [P] to [P] and [B, P] to [B, P]"
         )
-    if not bool(image.isfinite().all()):
+    # No NaN or infinity hides in a finite sum, which reads the image once; a sum may overflow, though.
+    if not bool(image.sum().isfinite()) and not bool(image.isfinite().all()):
         raise ValueError(
             f"operator {operator.name!r} returned NaN or infinite values for a finite vector; look for them in the "
             "parameters, the data and the loss at this point"
@@ -194,8 +207,41 @@ def apply(operator: Operator, block: Tensor) -> Tensor:
 
 
 def inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products over the last axis in float64, in which squares neither overflow nor vanish."""
-    return (left.to(torch.float64) * right).sum(-1)
+    """Inner products over the last axis in float64, in which squares neither overflow nor vanish.
+
+    Converted piece by piece: a float64 copy of a whole vector would cost more memory and time than the products do.
+    """
+    rows = left.shape[:-1]
+    one, other = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
+    total = torch.zeros(len(one), dtype=torch.float64, device=left.device)
+    columns = max(1, CHUNKS.get(left.device.type, 2**22) // max(1, len(one)))
+    for a, b in zip(one.split(columns, 1), other.split(columns, 1), strict=True):
+        wide = a.to(torch.float64)
+        also = wide if left is right else b.to(torch.float64)
+        total += torch.dot(wide[0], also[0]) if len(wide) == 1 else torch.linalg.vecdot(wide, also)
+    return total.reshape(rows)
+
+
+def orthogonalise(block: Tensor, bases: Tensor) -> tuple[Tensor, Tensor]:
+    """Removes from each row of ``block`` [B, P], in place, its part in the span of its own basis [B, M, P].
+
+    One pass leaves rounding of what it removes. Where that was more than what stays, another pass follows (Daniel,
+    Gragg, Kaufman and Stewart 1976); more than two are needed only where nothing but rounding stays.
+
+    Returns:
+        the block, and the squared norms of its rows, [B] float64.
+    """
+    before = inner(block, block)
+    for _ in range(PASSES):
+        if len(block) == 1:
+            block[0].addmv_(bases[0].mT, bases[0] @ block[0], alpha=-1)
+        else:
+            block[:, None].baddbmm_((bases @ block[..., None]).mT, bases, alpha=-1)
+        after = inner(block, block)
+        if bool((after >= before / 2).all()):
+            break
+        before = after
+    return block, after
 
 
 def rows_per_block(operator: Operator, vectors_per_row: int, *, block: int | None) -> int:
@@ -233,23 +279,13 @@ def check_vectors(name: str, vectors: Tensor, operator: Operator) -> None:
         )
 
 
-def _orthogonalise(block: Tensor, bases: Tensor) -> Tensor:
-    """Removes from each row of ``block`` [B, P] its part in the span of its own basis [B, M, P], twice."""
-    here = block.to(bases.device)
-    for _ in range(2):
-        here = here - ((bases @ here[..., None]).mT @ bases)[:, 0]
-    return here.to(block.device)
-
-
 def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
     """A random unit vector orthogonal to each basis [B, M, P]."""
     drawn = torch.randn(
         len(bases), operator.dim, generator=generator, device=generator.device, dtype=operator.dtype
     )
-    fresh = _orthogonalise(drawn.to(operator.device), bases)
-    # A second round after normalisation: in a nearly full space little is left of the first.
-    fresh = _orthogonalise(fresh / fresh.norm(dim=1, keepdim=True), bases)
-    return fresh / fresh.norm(dim=1, keepdim=True)
+    fresh, squares = orthogonalise(drawn.to(bases.device), bases)
+    return (fresh / squares.sqrt().to(fresh)[:, None]).to(operator.device)
 
 
 def _measured_loss(bases: Tensor, length: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from peak import Peak
 from scipy.sparse.linalg import LinearOperator, eigsh
 from spectra import F64, SPECTRA, counted, prescribed, tensor
 
@@ -113,6 +114,36 @@ def test_a_block_of_good_starts_saves_products() -> None:
     afresh = spectrum.eigenpairs(operator, 2, tol=1e-3, verify=False)
     assert continued.converged
     assert continued.products < afresh.products
+
+
+@pytest.mark.parametrize("apart", [1e-3, 1e-8, 1e-12])
+def test_nearly_dependent_starts_give_orthonormal_vectors_and_true_residuals(apart: float) -> None:
+    operator = prescribed(SPECTRA["outliers"])
+    start = probes(100, 1, dtype=F64) + apart * probes(100, 4, kind="gaussian", seed=5, dtype=F64)
+    found = spectrum.eigenpairs(operator, 4, tol=1e-9, start=start, max_basis=12)
+    assert float((found.vectors @ found.vectors.T - torch.eye(4)).abs().max()) < 1e-12
+    left = operator.matvec(found.vectors) - found.values[:, None] * found.vectors
+    assert float((left.norm(dim=1) - found.residuals).abs().max()) < 1e-12
+    torch.testing.assert_close(found.values, tensor(10, 7, 5, -3), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_that_the_check_changed_is_checked_again(seed: int) -> None:
+    # The rest of the spectrum is narrower than tol, so every pair converges as soon as it is seen: each check brings
+    # one more copy, converged at once.
+    values = torch.cat([torch.linspace(0, 1e-3, 88, dtype=F64), tensor(*[5] * 12)])
+    found = spectrum.eigenpairs(prescribed(values, seed), 8, tol=1e-2, seed=seed)
+    torch.testing.assert_close(found.values, tensor(*[5] * 8), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("capacity", [4, 9])
+def test_no_more_is_held_than_the_basis_and_a_few_vectors(capacity: int) -> None:
+    values = torch.linspace(-1, 1, 1_000_000)
+    operator = Operator(lambda v: values * v, len(values), torch.float32, torch.device("cpu"))
+    with Peak(values.nbytes // 2) as peak:
+        found = spectrum.eigenpairs(operator, 2, tol=1e-3, max_basis=capacity, max_iter=20)
+    assert found.products == 20
+    assert peak.most <= (capacity + 6) * values.nbytes
 
 
 def power_iteration(operator: Operator, k: int, error: float, seed: int) -> int:

@@ -7,6 +7,7 @@ import torch
 from spectra import F64, prescribed, tensor
 
 from lla_func import krylov
+from lla_func.dispatch import DispatchMode
 from lla_func.operators import Operator, from_matrix
 from lla_func.probes import generator_from, probes
 
@@ -209,6 +210,44 @@ def test_probes_have_mean_zero_and_variance_one() -> None:
     gauss = probes(4000, 3, kind="gaussian", seed=2)
     assert float(gauss.mean().abs()) < 0.05
     assert float(gauss.var()) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("share", [1.0, 1e-6, 1e-11])
+def test_a_vector_nearly_in_the_span_comes_out_orthogonal(share: float, rows: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    bases = torch.linalg.qr(torch.randn(rows, 200, 20, generator=generator, dtype=F64))[0].mT.contiguous()
+    block = bases.sum(1) + share * torch.randn(rows, 200, generator=generator, dtype=F64)
+    left, squares = krylov.orthogonalise(block, bases)
+    torch.testing.assert_close(squares, left.square().sum(1), rtol=1e-12, atol=0)
+    along = (bases @ (left / left.norm(dim=1, keepdim=True))[..., None]).abs().max()
+    assert float(along) < 1e-13
+
+
+class Largest(DispatchMode):
+    """The bytes of the largest tensor that comes into being."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        views = ("split", "reshape", "view", "select", "slice")
+        if isinstance(result, torch.Tensor) and not any(word in str(operation) for word in views):
+            self.bytes = max(self.bytes, result.nbytes)
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, F64])
+def test_inner_products_are_summed_in_float64_without_a_copy(dtype: torch.dtype) -> None:
+    one, other = (start(1_000_003, 2, dtype=torch.float32) * scale for scale in (1e-20, 1e25))
+    one, other = one.to(dtype), other.flip(1).to(dtype)
+    with Largest() as largest:
+        found = krylov.inner(one, other)
+    assert largest.bytes < 1e6
+    torch.testing.assert_close(found, (one.to(F64) * other.to(F64)).sum(1), rtol=1e-11, atol=0)
+    torch.testing.assert_close(krylov.inner(one[1], other[1]), found[1], rtol=1e-11, atol=0)
 
 
 BAD = {

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 from cases import build, every_case
 from dense import dense
+from peak import Peak
 from state import unchanged
 from torch import nn
 
 from bridges import metrics
+from bridges.metrics import Loss
 from lla_func import from_loss, products, store, viz_esd, viz_lla
+from lla_func.facades import spectrum as facade
 
 
 @pytest.fixture(scope="module")
@@ -439,3 +444,64 @@ def test_a_metric_that_returns_a_number_has_no_hessian_and_says_so():
 
     with pytest.raises((TypeError, ValueError, RuntimeError), match=r"derivative|item|float"):
         viz_esd(nn.Linear(2, 1), Number(), to_save=False)
+
+
+WIDE = """
+import resource, sys, time, torch
+from torch import nn
+from bridges.metrics import Loss
+from lla_func import viz_esd
+torch.set_num_threads(2)
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(784, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 10))
+metric = Loss(nn.CrossEntropyLoss(), torch.randn(8, 784), torch.randint(10, (8,)))
+start = time.perf_counter()
+found = viz_esd(model, metric, eigs=True, top_n=1, esd=False, seed=0, to_save=False)
+assert found.analysis.eigenpairs.converged
+print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_twenty_million_parameters_take_a_minute_and_two_and_a_half_gigabytes():
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True)
+    seconds, peak = map(float, done.stdout.split())
+    assert seconds < 120  # of two cores, so that what else runs on the machine doesn't count
+    assert peak < 2.5e9
+
+
+def test_vectors_and_what_products_keep_stay_within_the_budget():
+    case = build("mlp")
+    wide = nn.Sequential(nn.Linear(5, 300), nn.Tanh(), nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 3))
+    metric = Loss(case.criterion, case.inputs.float(), case.targets)
+    sizes = []
+    for vectors in (20, 40):
+        budget = vectors * 4 * sum(p.numel() for p in wide.parameters())
+        with Peak(50_000) as peak:
+            viz_esd(
+                wide,
+                metric,
+                eigs=True,
+                top_n=2,
+                esd_n_iter=12,
+                eigs_n_iter=8,
+                seed=0,
+                to_save=False,
+                memory_budget=budget,
+            )
+        sizes.append(peak.most)
+        assert peak.most <= budget
+    assert sizes[1] > 1.3 * sizes[0]
+
+
+def test_memory_that_is_not_there_is_missed_before_the_work(monkeypatch):
+    calls = []
+    objective = from_loss(lambda t, b: calls.append(1) or t.square().sum(), torch.ones(1000))
+    monkeypatch.setattr(facade, "free_memory", lambda device: 40_000)
+    with pytest.raises(
+        MemoryError, match=r"24 vectors of 1000 parameters.*GiB are free.*memory_budget=.*parameters="
+    ):
+        viz_esd(objective, eigs=True, esd=False, to_save=False)
+    with pytest.raises(ValueError, match=r"budget of 15000 bytes is too small.*32000 bytes.*twice"):
+        viz_esd(objective, eigs=True, esd=False, to_save=False, memory_budget=30_000)
+    assert not calls

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lla_func import plots, products, store
-from lla_func.analysis import Analysis, Criteria, analyse
+from lla_func.analysis import Analysis, Criteria, analyse, room_for
 from lla_func.distributed import is_first, shared
 from lla_func.errors import finite_number, flag, names, one_of, positive_int
 from lla_func.facades.caveats import warn_of_what_did_not_converge
 from lla_func.facades.common import files_line, folders_of, objective_of, provenance, seed_of
 from lla_func.kernels import KERNELS
+from lla_func.memory import free_memory
 from lla_func.objective import Objective
 from lla_func.operators import Operator
 
@@ -156,6 +157,7 @@ def viz_esd(
     curvature: str = "hessian",
     parameters: str | Iterable[str] | None = None,
     kernel: str = "auto",
+    memory_budget: int | None = None,
     device: Any = None,
     batchnorm: str = "eval",
     dtype: Any = None,
@@ -164,7 +166,8 @@ def viz_esd(
     """Eigenvalues, trace, spectral density and criteria of the Hessian, sharing one Krylov space.
 
     Names, order and defaults of the arguments up to ``n_kh`` are the original's, but for ``max_v``: its 10 vectors
-    lose orthogonality and draw eigenvalues several times over, so all that fit in a gigabyte are kept.
+    lose orthogonality and draw eigenvalues several times over, so all that fit in a gigabyte (or ``memory_budget``)
+    are kept.
     ``to_save`` and ``to_viz`` default to what the original documents. Eigenpairs stop on true residuals; the original
     stops when successive Rayleigh quotients agree, which may happen far from an eigenvalue.
 
@@ -195,6 +198,9 @@ def viz_esd(
         curvature: ``"hessian"``, ``"ggn"``, ``"fisher"`` or, as a last resort, ``"finite_difference"``.
         parameters: name patterns of the parameters to restrict it to, such as ``"fc1.*"``.
         kernel: how Hessian products are formed (:func:`lla_func.products.hessian`).
+        memory_budget: bytes to take beyond the model and its data, half of them for what products keep between them
+            and half for vectors of the length of all parameters. By default these take a gigabyte, and products half
+            of what is free. Enough memory is made sure of before the work starts.
         device: where to compute; it must be the metric's device, which is the default.
         batchnorm: ``"eval"`` or ``"batch"``.
         dtype: ``torch.float32`` or ``torch.float64`` to differentiate a copy of the model in this precision.
@@ -206,6 +212,7 @@ def viz_esd(
 
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
+        MemoryError: more memory would be needed than is free.
     """
     arguments = dict(locals())
     asked = _checked(**arguments)
@@ -213,7 +220,9 @@ def viz_esd(
     settings = {k: v for k, v in arguments.items() if k not in ("model", "metric", "group")}
     to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
     start = time.perf_counter()
-    options = {"kernel": kernel} if curvature == "hessian" else {}
+    options: dict[str, Any] = {"kernel": kernel} if curvature == "hessian" else {}
+    if memory_budget is not None and curvature != "finite_difference":
+        options["memory"] = asked.analysis["memory_budget"]
     operator = shared(OPERATORS[curvature], objective, group=group, parameters=asked.parameters, **options)
     analysis = analyse(operator, **asked.analysis)
     settings |= {"seed": asked.seed, "operator": operator.name, **provenance(objective)}
@@ -289,6 +298,9 @@ def _checked(**arguments: Any) -> Request:
         "criteria": asked.calc_crit,
         "n_kh": finite_number("n_kh", asked.n_kh, above=0),
         "max_v": None if asked.max_v is None else positive_int("max_v", asked.max_v, least=2),
+        "memory_budget": None
+        if asked.memory_budget is None
+        else positive_int("memory_budget", asked.memory_budget, least=2) // 2,
         "seed": seed,
     }
     name = store.file_name("exp_name", asked.exp_name)
@@ -304,6 +316,15 @@ def _checked(**arguments: Any) -> Request:
         layout = layout.only(layout.matching(parameters, name="parameters"))
     if asked.eigs and top_n > layout.numel:
         raise ValueError(f"top_n={top_n} is more than there are parameters ({layout.numel})")
+    room_for(
+        layout.numel,
+        objective.theta.dtype.itemsize,
+        density_steps=analysis["density_steps"],
+        top_n=analysis["top_n"],
+        max_v=analysis["max_v"],
+        budget=analysis["memory_budget"],
+        free=free_memory(objective.theta.device),
+    )
     return Request(objective, parameters, analysis, seed, name, folders)
 
 
