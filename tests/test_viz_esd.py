@@ -484,7 +484,7 @@ def test_vectors_and_what_products_keep_stay_within_the_budget():
                 eigs=True,
                 top_n=2,
                 esd_n_iter=12,
-                eigs_n_iter=8,
+                eigs_n_iter=30,
                 seed=0,
                 to_save=False,
                 memory_budget=budget,
