@@ -17,7 +17,7 @@ from lla_func.errors import flag, usable_device
 from lla_func.memory import free_memory
 from lla_func.objective import Batch
 
-__all__ = ["Streamed", "available", "checked", "formed", "from_loader", "move"]
+__all__ = ["Streamed", "available", "checked", "formed", "from_loader", "move", "ordinary"]
 
 SHARE = 0.25
 """The share of the free memory that data may take to become resident."""
@@ -91,6 +91,18 @@ def formed(item: Any, form: str, device: torch.device) -> Batch:
     if isinstance(item, (tuple, list)) and not item:
         raise ValueError("the batch is an empty tuple; it needs inputs at least")
     return checked(*divided(item, all_in=form == "inputs"), device)
+
+
+def ordinary(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """The same batches, where tensors made in inference mode, which take no part in derivatives, are copied."""
+
+    def copied(leaf: Any) -> Any:
+        return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
+
+    if not isinstance(batches, (list, tuple)):
+        return batches
+    with torch.inference_mode(False):
+        return [pytree.tree_map(copied, batch) for batch in batches]
 
 
 _END = object()

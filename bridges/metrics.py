@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bridges import optimizers
-from bridges.batches import available, checked, formed, from_loader, move
+from bridges.batches import available, checked, formed, from_loader, move, ordinary
 from bridges.batchnorm import behave
 from bridges.criteria import averages, known, reduction_of, weight_of
 from bridges.forms import check_alone, divided, form_of, graphs_in, judged_by, loss_in, opened, packed
@@ -127,7 +127,7 @@ class Metric:
             ValueError: it has nothing to train or mixed dtypes or NaN, or an option is unknown.
         """
         device, wanted = available(self.device), precision(dtype)
-        batches = self.batches
+        batches = ordinary(self.batches)
         held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
         borrowed = Borrowed(model, held=held, device=device, dtype=wanted)
         guard = Guard(wanted)

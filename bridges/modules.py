@@ -19,6 +19,8 @@ from bridges.rng import torch_only
 from bridges.wrapper import ModelWrapper
 from lla_func.errors import one_of
 from lla_func.layout import Layout
+from lla_func.precision import without_autocast
+from lla_func.switches import eagerly
 
 __all__ = [
     "Borrowed",
@@ -158,6 +160,7 @@ class Borrowed:
         constants: everything else, by its name in the pipeline.
     """
 
+    @torch.inference_mode(False)  # tensors made there take no part in derivatives
     def __init__(
         self,
         model: nn.Module,
@@ -166,6 +169,11 @@ class Borrowed:
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if torch.get_default_device().type == "meta":
+            raise ValueError(
+                "torch's default device is 'meta', where tensors have no values; make the objective outside of "
+                "torch.device('meta')"
+            )
         self.model = unwrap(model)
         self.pipeline = _Pipeline(self.model, held)
         self.layout = layout_of(self.model)
@@ -229,7 +237,7 @@ class Borrowed:
                 registry[name] = tensors[source]
             for generator in self._sources:
                 generator.seed(seed)
-            with attention_for(parameters.values()):
+            with attention_for(parameters.values()), eagerly(), without_autocast():
                 return task(self.model, data)
 
         return lent(pose, self._sources, work)

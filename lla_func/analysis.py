@@ -15,6 +15,7 @@ from lla_func.estimate import Estimate
 from lla_func.krylov import check_operator
 from lla_func.memory import free_memory
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.quadrature import Quadrature, quadrature
 from lla_func.trace import trace
 
@@ -65,6 +66,7 @@ class Analysis(NamedTuple):
     products: Mapping[str, int]
 
 
+@uncast
 def analyse(
     operator: Operator,
     *,

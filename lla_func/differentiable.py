@@ -11,7 +11,7 @@ import torch
 from torch.autograd import forward_ad
 
 from lla_func.interruptions import noticed
-from lla_func.precision import full_precision
+from lla_func.precision import full_precision, without_autocast
 from lla_func.switches import math_attention
 
 __all__ = ["differentiable", "explained", "load_forward_mode"]
@@ -24,8 +24,9 @@ def differentiable() -> Iterator[None]:
     Gradients are recorded whatever the caller's mode, float32 keeps all its bits, and attention is computed by plain
     matrix products (:func:`lla_func.switches.math_attention`).
     """
-    with noticed(), torch.inference_mode(False), torch.enable_grad(), full_precision(), math_attention():
-        yield
+    with noticed(), torch.inference_mode(False), torch.enable_grad():  # noqa: SIM117
+        with full_precision(), without_autocast(), math_attention():
+            yield
 
 
 def load_forward_mode() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from lla_func.errors import finite_number, finite_tensor, flag, one_of, positive_int, usable_device
 from lla_func.krylov import Tridiagonal, apply, check_operator, check_vectors
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.probes import generator_from
 from lla_func.subspace import (
     Subspace,
@@ -49,6 +50,7 @@ class Eigenpairs(NamedTuple):
     converged: bool
 
 
+@uncast
 def eigenpairs(
     operator: Operator,
     k: int,

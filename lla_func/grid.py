@@ -23,7 +23,7 @@ from lla_func.interruptions import noticed
 from lla_func.landscape import Landscape, axes, describe, surface
 from lla_func.objective import Objective, check
 from lla_func.plan import Plan, checked
-from lla_func.precision import full_precision
+from lla_func.precision import full_precision, without_autocast
 
 __all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
 
@@ -140,7 +140,7 @@ def evaluate(
     bar = tqdm(
         total=len(coords) if sampling == "grid" else None, unit="point", disable=not progress, leave=False
     )
-    with bar, noticed(), torch.no_grad(), full_precision(not tf32):
+    with bar, noticed(), torch.no_grad(), full_precision(not tf32), without_autocast():
         if store is None:
             working, rates = make(plan=given_plan, advance=bar.update), []
             losses_at: Callable[[Tensor], Tensor] = working

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lla_func.errors import flag, instance, one_of, positive_int, usable_device
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.probes import generator_from
 
 __all__ = [
@@ -62,6 +63,7 @@ class Tridiagonal(NamedTuple):
     products: int
 
 
+@uncast
 def lanczos(
     operator: Operator,
     v0: Tensor,

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lla_func.errors import flag, instance, one_of
 from lla_func.layout import Layout
+from lla_func.precision import without_autocast
 
 __all__ = [
     "Objective",
@@ -135,7 +136,8 @@ def from_loss(
             return outputs(layout.unravel(theta), batch)
 
     batches = batches if isinstance(batches, Iterable) and iter(batches) is not batches else list(batches)
-    theta = layout.ravel(named).detach().clone()
+    with torch.inference_mode(False):  # tensors made there take no part in derivatives
+        theta = layout.ravel(named).detach().clone()
     objective = Objective(
         flat_loss,
         theta,
@@ -254,7 +256,7 @@ def value(loss: Loss, theta: Tensor | Mapping[str, Tensor], batch: Batch) -> Ten
         ...     value(slope, torch.ones(2), torch.tensor([1.0, 3.0]))
         tensor(8.)
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast():
         found = loss(theta, batch)  # type: ignore[arg-type]
     return found.detach() if isinstance(found, Tensor) else found
 

@@ -1,14 +1,20 @@
-"""Full float32 precision on the GPU: TensorFloat-32 off for the time of a computation."""
+"""The precision of a computation: all bits of float32 on the GPU, and no autocast of the caller's."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from lla_func.switches import Switch
 
-__all__ = ["full_precision"]
+__all__ = ["full_precision", "uncast", "without_autocast"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def full_precision(enabled: bool = True) -> Any:
@@ -21,6 +27,40 @@ def full_precision(enabled: bool = True) -> Any:
         enabled: False allows TensorFloat-32 in both instead, unless another computation at work needs all bits.
     """
     return _FULL.at(enabled)
+
+
+def without_autocast() -> Any:
+    """A context in which autocast is off.
+
+    The caller's autocast would decide in which precision losses are, differently in each engine: workers have threads
+    of their own, and recorded operations are cast once more. A loss that wants autocast switches it on inside.
+
+    Example:
+        >>> with torch.autocast("cpu"), without_autocast():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    casting = [device for device in _DEVICES if torch.is_autocast_enabled(device)]
+    if not casting:
+        return nullcontext()
+    stack = ExitStack()
+    for device in casting:
+        stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
+
+
+def uncast(function: Callable[P, T]) -> Callable[P, T]:
+    """The function with autocast off while it runs (:func:`without_autocast`)."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with without_autocast():
+            return function(*args, **kwargs)
+
+    return run
+
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def _parts() -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from lla_func.krylov import (
     tridiagonal_matrix,
 )
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.probes import generator_from
 from lla_func.probes import probes as draw_probes
 
@@ -66,6 +67,7 @@ class Quadrature(NamedTuple):
         return inner(self.starts, self.starts).cpu()
 
 
+@uncast
 def quadrature(
     operator: Operator,
     steps: int,

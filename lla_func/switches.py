@@ -6,14 +6,15 @@ that the other one made.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-__all__ = ["Switch", "math_attention"]
+__all__ = ["Switch", "eagerly", "math_attention"]
 
 
 class Switch:
@@ -104,3 +105,21 @@ def math_attention() -> Any:
     has neither, and no batching rule.
     """
     return _ATTENTION.at((False, True, False, False, False))
+
+
+def _force_eager() -> Any:
+    return torch.compiler.set_stance(
+        "force_eager"
+    )  # takes effect at once; the object knows the stance before
+
+
+_EAGER = Switch(_force_eager, lambda need: None, lambda stance: stance.__exit__(None, None, None))
+
+
+def eagerly() -> Any:
+    """A context in which what torch.compile made runs as it was written.
+
+    Compiled code has no second derivative, can't be recorded, and is compiled anew for each kind of tensor that stands
+    for a parameter.
+    """
+    return _EAGER.at(True) if "torch._dynamo" in sys.modules else nullcontext()

@@ -10,6 +10,7 @@ from lla_func.errors import finite_number, instance, one_of, positive_int
 from lla_func.estimate import Estimate, standard_error
 from lla_func.krylov import apply, check_operator, inner, rows_per_block
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.probes import generator_from, probes
 from lla_func.quadrature import Quadrature
 from lla_func.xtrace import trace_of_columns, xtrace
@@ -17,6 +18,7 @@ from lla_func.xtrace import trace_of_columns, xtrace
 __all__ = ["trace"]
 
 
+@uncast
 def trace(
     operator: Operator,
     *,

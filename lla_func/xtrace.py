@@ -10,11 +10,13 @@ from torch import Tensor
 from lla_func.estimate import Estimate, standard_error
 from lla_func.krylov import apply, inner, rows_per_block
 from lla_func.operators import Operator
+from lla_func.precision import uncast
 from lla_func.probes import generator_from, probes
 
 __all__ = ["trace_of_columns", "xtrace"]
 
 
+@uncast
 def xtrace(
     operator: Operator,
     tol: float,
