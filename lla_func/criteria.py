@@ -71,7 +71,7 @@ def k_hn(
     The value depends on the number of Lanczos steps: for n < 1, splitting a node's weight in halves raises its
     contribution by 2^(1 - n), and more steps resolve a denser part of the spectrum into more nodes. Compare
     values at the same number of steps only. It depends on the random start as well: over ten starts of 100
-    steps on the Hessians of eight small networks its standard deviation was 6 to 15 %, so one start is one draw.
+    steps on the Hessians of nine small networks its standard deviation was 6 to 19 %, so one start is one draw.
 
     The variant with the weight outside the power, the sum of tau |theta|^n, which more steps would converge to,
     is not offered: the nodes next to zero, whose signs mean little, make it up. Without those within the

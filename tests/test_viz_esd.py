@@ -77,6 +77,9 @@ def test_a_result_shows_itself_as_a_short_table(run):
     assert "2 more in .eigenvalues" in shown
     for part in ("hessian", f"{result.products} products", "trace", "r_e", "K_hn", "Lanczos steps", "seed"):
         assert part in shown
+    assert f"({result.criteria.note})" in shown
+    several = run(calc_crit=True, n_v=3)
+    assert f"(spread {several.criteria.k_hn.spread:.1g})" in repr(several)
     assert "eigenvalue" not in repr(run())
 
 

@@ -48,8 +48,8 @@ class SpectrumResult:
         eigenvectors: orthonormal rows [k, P] in the order of theta, or None.
         trace: or None.
         re: the criterion r_e, mean over the probes, or None.
-        Khn: the criterion K_hn as LLA defines it, mean over the starts, or None. One start is one draw: it varies by 5
-            to 20 % from start to start, and ``criteria.k_hn.spread`` says how far with ``n_v`` of 3 and more.
+        Khn: the criterion K_hn as LLA defines it, mean over the starts, or None. One start is one draw
+            (``criteria.note``), and ``criteria.k_hn.spread`` says how far it varies with ``n_v`` of 3 and more.
         analysis: everything else: nodes, weights, residuals, standard errors, criteria with their spread.
         products: matrix-vector products spent in all.
         seed: the seed of the probes.
@@ -96,9 +96,10 @@ class SpectrumResult:
         if (estimate := self.analysis.trace) is not None:
             rows.append(f"  trace         {estimate.value:.6g} ± {estimate.standard_error:.1g}")
         if (criteria := self.analysis.criteria) is not None:
+            trusted = f"({criteria.note})" if criteria.note else f"(spread {criteria.k_hn.spread:.1g})"
             rows += [
                 f"  r_e           {criteria.r_e.value:.4g}",
-                f"  K_hn          {criteria.k_hn.value:.4g}",
+                f"  K_hn          {criteria.k_hn.value:.4g} {trusted}",
             ]
         if self.nodes is not None:
             rows.append(f"  density       {self.nodes.shape[0]} runs of {self.nodes.shape[1]} Lanczos steps")
