@@ -94,9 +94,8 @@ def xtrace(
 
 
 def _columns_instead(dim: int, spent: int, following: int, max_products: int) -> bool:
-    """Whether to be exact: it's affordable, and going on is impossible, costs as much, or leaves no room for it."""
-    going_on = following - spent
-    return dim <= max_products - spent and (not 0 < going_on < dim or dim > max_products - following)
+    """Whether to be exact: it's affordable, and going on is impossible or leaves no room for it."""
+    return dim <= max_products - spent and (following <= spent or dim > max_products - following)
 
 
 def trace_of_columns(operator: Operator) -> Estimate:

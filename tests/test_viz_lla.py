@@ -302,6 +302,18 @@ class Pruned(nn.Module):
         return self.second(self.first(x))[:, 1:].repeat(1, 2)[:, :3]
 
 
+class Sparse(nn.Module):
+    """Every second weight of the first layer is zero, and it reads the inputs that aren't there."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 2, bias=False), nn.Linear(2, 3, bias=False)
+        self.first.weight.data[:, ::2] = 0.0
+
+    def forward(self, x):
+        return self.second(self.first(0.0 * x[:, 1:]))
+
+
 FLAT = {  # model, options: what is said
     "a fresh adapter": (
         lambda: Adapted(),
@@ -323,6 +335,11 @@ FLAT = {  # model, options: what is said
         lambda: Pruned(),
         {"normalization": "filter"},
         "is flat.* At rest: 2 of 5 filters; the weights",
+    ),
+    "zeros without a zero filter": (
+        lambda: Sparse(),
+        {"normalization": "weight"},
+        r"is flat: .*what moves \(first.weight, second.weight\) has no effect .*Look for units",
     ),
     "dead units": (
         lambda: Dead(),
