@@ -80,8 +80,7 @@ def formed(item: Any, form: str, device: torch.device) -> Batch:
 
     Args:
         item: in any of the forms of :mod:`bridges.forms`.
-        form: ``"pair"`` for inputs and targets, ``"inputs"`` for inputs alone, in a pair with None; ``"whole"`` for
-            the item itself.
+        form: ``"pair"`` for inputs and targets, None where there are none; ``"whole"`` for the item itself.
     """
     if form == "whole":
         whole = translated(item)
@@ -90,7 +89,7 @@ def formed(item: Any, form: str, device: torch.device) -> Batch:
         return move(whole, device)
     if isinstance(item, (tuple, list)) and not item:
         raise ValueError("the batch is an empty tuple; it needs inputs at least")
-    return checked(*divided(item, all_in=form == "inputs"), device)
+    return checked(*divided(item), device)
 
 
 def ordinary(batches: Iterable[Batch]) -> Iterable[Batch]:

@@ -35,6 +35,7 @@ __all__ = [
     "judged_by",
     "loss_in",
     "opened",
+    "output_of",
     "packed",
     "takes_model",
     "translated",
@@ -55,8 +56,8 @@ def takes_model(criterion: Any) -> bool:
 
 
 def form_of(criterion: Any) -> str:
-    """What batches become for a criterion: ``"pair"``, ``"inputs"`` or ``"whole"`` (:func:`bridges.batches.formed`)."""
-    return "inputs" if criterion is None else "whole" if takes_model(criterion) else "pair"
+    """What batches become for a criterion: ``"pair"`` or ``"whole"`` (:func:`bridges.batches.formed`)."""
+    return "whole" if criterion is None or takes_model(criterion) else "pair"
 
 
 def check_alone(criterion: Any) -> None:
@@ -106,31 +107,29 @@ def loss_in(output: Any) -> Any:
     )
 
 
-def divided(item: Any, *, all_in: bool) -> tuple[Any, Any]:
-    """The pair (inputs, targets) in what a loader yields, targets None where there are none.
+def output_of(model: Callable[..., Any], inputs: Any) -> Any:
+    """What a model gives for a tensor, a tuple of positional inputs or a dict of named ones."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
-    Args:
-        item: in any form.
-        all_in: whether everything goes into the model.
+
+def divided(item: Any) -> tuple[Any, Any]:
+    """The pair (inputs, targets) in what a loader yields, targets None where there are none.
 
     Example:
         >>> a, b, y = torch.zeros(2), torch.ones(2), torch.ones(2)
-        >>> [type(part).__name__ for part in divided((a, b, y), all_in=False)]
+        >>> [type(part).__name__ for part in divided((a, b, y))]
         ['tuple', 'Tensor']
     """
-    parts = isinstance(item, (tuple, list))
-    if parts and len(item) == 2 and (item[1] is None or not all_in):
-        return translated(item[0]), translated(item[1])
     item = translated(item)
-    if all_in:
-        return tuple(item) if parts else item, None
     if isinstance(item, Packed):
         targets = getattr(item.template, "y", None)
         return item, targets if isinstance(targets, Tensor) else None
-    if not parts:
+    if not isinstance(item, (tuple, list)):
         return item, None
-    if len(item) == 1:
-        return item[0], None
+    if len(item) < 3:
+        return item[0], item[1] if len(item) == 2 else None
     return tuple(item[:-1]), item[-1]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bridges import optimizers
+from bridges import forms, optimizers
 from bridges.batches import available, checked, formed, from_loader, move, ordinary
 from bridges.batchnorm import behave
 from bridges.criteria import averages, known, reduction_of, weight_of
-from bridges.forms import check_alone, divided, form_of, graphs_in, judged_by, loss_in, opened, packed
 from bridges.inputs import Guard
 from bridges.modules import Borrowed, Task, precision, unwrap
 from bridges.totals import Combination, total
@@ -228,7 +227,7 @@ class Loss(Metric):
         weight: Weight | None = None,
     ) -> None:
         found = available(device)
-        form = form_of(criterion)
+        form = forms.form_of(criterion)
         if form == "pair":
             batch = checked(inputs, targets, found)
         else:
@@ -263,7 +262,7 @@ class Loss(Metric):
         """
         metric = cls.__new__(cls)
         found = available(device)
-        batches = from_loader(loader, found, resident=resident, form=form_of(criterion))
+        batches = from_loader(loader, found, resident=resident, form=forms.form_of(criterion))
         metric._bind(criterion, batches, found, reduction, separable, weight)
         return metric
 
@@ -278,19 +277,19 @@ class Loss(Metric):
     ) -> None:
         if separable is not None:
             flag("separable", separable)
-        self._form = form_of(criterion)
+        self._form = forms.form_of(criterion)
         first = next(iter(batches))
         self.inputs, self.target = (first, None) if self._form == "whole" else first
-        self.criterion: Callable[..., Any] = loss_in if criterion is None else criterion
+        self.criterion: Callable[..., Any] = forms.output_of if criterion is None else criterion
         criterion = self.criterion
         self._told = (reduction, weight) != (None, None) or known(criterion)
         self.reduction = reduction_of(criterion, reduction)
         if self._form == "pair" and self.target is None:
-            check_alone(criterion)
-        graph = packed(first) is not None
+            forms.check_alone(criterion)
+        graph = forms.packed(first) is not None
         if weight is None and self.target is not None:
             weight = weight_of(criterion, () if graph else batches)
-        self.weight = graphs_in if weight is None and graph else weight
+        self.weight = forms.graphs_in if weight is None and graph else weight
         self.separable = separable
         self.device = device
         self._batches = batches
@@ -342,20 +341,17 @@ class Loss(Metric):
         """The loss on one batch, and the prediction."""
         if self._form == "whole":
             batch = formed(batch, "whole", torch.device(self.device))
-            return loss_in(self.criterion(run, opened(batch))), None
-        batch = divided(batch, all_in=self._form == "inputs")
+            return forms.loss_in(self.criterion(run, forms.opened(batch))), None
+        batch = forms.divided(batch)
         prediction = self._predict(run, batch)
         return self._judge(run, (prediction, batch)), prediction
 
     def _predict(self, run: Any, batch: Batch) -> Any:
-        inputs = opened(move(batch[0], torch.device(self.device)))
-        if isinstance(inputs, Mapping):
-            return run(**inputs)
-        return run(*inputs) if isinstance(inputs, (tuple, list)) else run(inputs)
+        return forms.output_of(run, forms.opened(move(batch[0], torch.device(self.device))))
 
     def _judge(self, run: Any, judged: tuple[Any, Batch]) -> Tensor:
         prediction, batch = judged
-        return judged_by(self.criterion, prediction, move(batch[1], torch.device(self.device)))
+        return forms.judged_by(self.criterion, prediction, move(batch[1], torch.device(self.device)))
 
     @property
     def _splits(self) -> bool:
@@ -373,7 +369,7 @@ class Loss(Metric):
     def _separable(self, objective: Objective) -> bool:
         if self._overridden or self.separable is not None:
             return bool(self.separable)
-        graph = packed(self.inputs) is not None  # whose tensors all count something else
+        graph = forms.packed(self.inputs) is not None  # whose tensors all count something else
         return averages(self.criterion) and not graph and confirmed(objective)
 
     def _settled(self, objective: Objective) -> Objective:
