@@ -174,8 +174,7 @@ def viz_esd(
 
     Args:
         model: an ``nn.Module``, or an :class:`~lla_func.objective.Objective` (then without metric).
-        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, or a function of the
-            model alone.
+        metric: what the loss is: ``bridges.metrics.Loss(criterion, inputs, targets)``, or a function of the model.
         eigs: compute eigenvalues and eigenvectors.
         top_n: how many.
         eigs_n_iter: the most products for each.
