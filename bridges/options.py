@@ -237,7 +237,8 @@ def long_jobs(command: argparse.ArgumentParser) -> None:
         "--tol",
         type=_positive,
         metavar="X",
-        help="evaluate fewer points and interpolate within X of the range of the losses (0.01 is one percent)",
+        help="evaluate fewer points and interpolate with an estimated error of X of the range of the losses (0.01 is "
+        "one percent); a needle narrower than the points' spacing can be missed",
     )
     group.add_argument(
         "--memory",

@@ -74,11 +74,12 @@ def evaluate(
             same bits, while a trial, which goes by the clock, may end with another plan in another run.
         memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
             hoisted engine estimates its need from it before it allocates.
-        sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until a polynomial
-            through them is within ``tol``, and interpolates; coords have to be a mesh. A surface that isn't smooth
-            enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``
+        sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until the estimated
+            error of a polynomial through them is within ``tol``, and interpolates; coords have to be a mesh. A surface
+            that isn't smooth enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``
             (:class:`lla_func.chebyshev.Sampling`).
-        tol: the error that ``"chebyshev"`` may leave, as a part of the surface's range.
+        tol: the estimated error that ``"chebyshev"`` may leave, as a part of the surface's range. A needle narrower
+            than the spacing of the points evaluated, about a sixth of the extent, can be missed.
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         tf32: whether a GPU may compute float32 products with ten bits of mantissa, for a quick preview: faster, with
             errors of about 1e-3. The check against the loop then compares two such results.
@@ -227,7 +228,9 @@ def check_work(
     options["channels_last"] = None if channels_last is None else flag("channels_last", channels_last)
     one_of("sampling", sampling, ("grid", "chebyshev"))
     if sampling == "chebyshev" and tol is None:
-        raise ValueError("sampling='chebyshev' needs tol, the error allowed as a part of the surface's range")
+        raise ValueError(
+            "sampling='chebyshev' needs tol, the estimated error allowed as a part of the surface's range"
+        )
     if sampling == "grid" and tol is not None:
         raise ValueError(f"tol={tol!r} is for sampling='chebyshev'; a grid has no error")
     if tol is not None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import surfaces
 import torch
+from command import run
 
-from lla_func import chart
+from bridges import metrics
+from bridges.loaders import digits, lenet
+from lla_func import chart, directions, viz_lla
 from lla_func.chebyshev import interpolate, nodes, sample
 from lla_func.grid import evaluate
 from lla_func.objective import from_loss
@@ -18,6 +22,23 @@ AXIS = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 def waves(coords):
     a, b = coords.T
     return torch.exp(-a) * torch.cos(2 * b) + 2.0
+
+
+def every_surface(seeds):
+    """The names and surfaces of every kind with these seeds."""
+    for seed in seeds:
+        for activation in surfaces.ACTIVATIONS:
+            yield (activation, seed), surfaces.network(activation, seed)
+        for kind in surfaces.SYNTHETIC:
+            yield (kind, seed), surfaces.synthetic(kind, seed)
+
+
+def judge(surface, tol):
+    """The true error of a sampled surface, the estimated one, and whether anything was interpolated."""
+    truth = surface(chart.mesh(AXIS, AXIS))
+    result = sample(surface, (AXIS, AXIS), tol=tol)
+    error = (result.losses - truth).abs().max() / (truth.max() - truth.min())
+    return float(error), result.error, result.degree is not None
 
 
 def test_nodes_of_a_lower_degree_come_first():
@@ -85,8 +106,8 @@ def test_points_marked_true_are_evaluated_and_not_interpolated():
 @pytest.mark.parametrize(
     ("surface", "reason"),
     [
-        (lambda c: c.sum(1).abs(), "leaves an error of|as many points as the grid"),
-        (lambda c: waves(c).clamp_max(2.5), "leaves an error of|as many points as the grid"),
+        (lambda c: c.sum(1).abs(), "leaves an estimated error of|as many points as the grid"),
+        (lambda c: waves(c).clamp_max(2.5), "leaves an estimated error of|as many points as the grid"),
         (lambda c: torch.where(c[:, 0] > 0.5, torch.inf, waves(c)), "not finite"),
         (lambda c: torch.where(c[:, 0] > 0.5, torch.nan, waves(c)), "not finite"),
     ],
@@ -165,3 +186,56 @@ def test_coordinates_that_are_no_mesh_are_refused():
     objective, plane = bowl()
     with pytest.raises(ValueError, match="is not a mesh"):
         evaluate(objective, plane, torch.eye(2), sampling="chebyshev", tol=0.1)
+
+
+def test_the_estimated_error_of_networks_and_features_is_met():
+    """A few of the surfaces of the slow test below."""
+    tol = 0.01
+    outcomes = [judge(surface, tol) for _, surface in every_surface(range(1))]
+    interpolated = [(true, told) for true, told, interpolated in outcomes if interpolated]
+    assert len(interpolated) >= 8
+    assert all(true <= tol and told <= tol for true, told in interpolated)
+    assert sum(true <= told for true, told in interpolated) >= 0.9 * len(interpolated)
+
+
+def test_whatever_describes_tol_says_that_it_is_an_estimate_and_what_it_misses(capsys):
+    assert run("eval", "--help") == 0
+    for text in (sample.__doc__, evaluate.__doc__, viz_lla.__doc__, capsys.readouterr().out):
+        words = " ".join(text.split())
+        assert "estimated error" in words
+        assert "can be missed" in words
+
+
+@pytest.mark.slow
+def test_of_300_surfaces_at_three_tolerances_one_percent_at_most_exceed_tol_and_none_twice_tol():
+    outcomes = [
+        (name, tol, *judge(surface, tol))
+        for name, surface in every_surface(range(17))
+        for tol in (0.05, 0.01, 0.001)
+    ]
+    assert len(outcomes) >= 900
+    exceeding = [outcome for outcome in outcomes if outcome[2] > outcome[1]]
+    assert len(exceeding) <= 0.01 * len(outcomes), exceeding
+    assert all(true <= 2 * tol for _, tol, true, *_ in exceeding), exceeding
+    interpolated = [outcome for outcome in outcomes if outcome[-1]]
+    assert len(interpolated) >= 0.5 * len(outcomes)
+    assert sum(true <= told for _, _, true, told, _ in interpolated) >= 0.95 * len(interpolated)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plane_of_lenet_within_one_percent_takes_at_most_150_of_1600_points(seed):
+    inputs, targets = digits.bundled()
+    model = lenet.ModelInit().eval()
+    objective = metrics.Loss(torch.nn.CrossEntropyLoss(), inputs, targets).objective(model)
+    basis = directions.random(objective.layout, 2, generator=torch.Generator().manual_seed(seed))
+    basis = directions.normalize(basis, objective.theta, objective.layout, kind="filter", order=2)
+    plane = chart.plane(objective.theta, *basis)
+    result = evaluate(objective, plane, chart.mesh(AXIS, AXIS), sampling="chebyshev", tol=0.01)
+    told = result.diagnostics["sampling"]
+    assert told["reason"] is None
+    assert told["evaluations"] <= 150
+    few = torch.randperm(1600, generator=torch.Generator().manual_seed(seed))[:100]
+    exact = evaluate(objective, plane, result.coords[few]).losses
+    span = result.losses.max() - result.losses.min()
+    assert (result.losses[few] - exact).abs().max() <= told["error"] * span <= 0.01 * span

@@ -151,7 +151,8 @@ def viz_lla(
         points_per_pass, samples_per_tile: how many points and samples an engine takes at once.
         memory_budget: bytes that it may take beyond the data and the directions.
         sampling: ``"grid"``, or ``"chebyshev"`` to evaluate fewer points and interpolate within ``tol``.
-        tol, log_tol: the error allowed then, as a part of the range of the losses (and of the log-losses).
+        tol, log_tol: the estimated error allowed then, as a part of the range of the losses (and of the log-losses). A
+            needle narrower than the spacing of the points evaluated, about a sixth of the extent, can be missed.
         tf32: allow TensorFloat-32 on a GPU, for a quick preview.
         store: a folder that keeps finished points, one subfolder for each panel. The same call goes on where it was
             interrupted, and several processes that make it share the work. Needs ``seed``.
