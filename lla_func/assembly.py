@@ -64,7 +64,7 @@ def assemble(
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)
-        with differentiable(), explained(name):
+        with differentiable(), explained(name, tried=(used,)):
             vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
             if kept is not None and len(kept) == 1 and (objective.reduction == "mean" or kept[0][0] == 1):
                 image = _applied(kept[0][1], vectors, rows)  # the only piece has all the weight
@@ -97,7 +97,7 @@ def _keep(
     """The products of all pieces, or None if they need more memory than there is; and what a large one needs."""
     stored = isinstance(objective.batches, (list, tuple))
     kept, used, largest = [], 0, 0
-    with differentiable(), explained(name):
+    with differentiable(), explained(name, tried=(kernel,)):
         for weight, piece in pieces(objective, tile):
             if built is not None and built.kernel == kernel and built.piece is piece:
                 product, size = built.product, built.kept

@@ -177,7 +177,7 @@ def carry_out(
     built = None
     if plan is None:
         kernels = (job.kernel,) if job.kernel in KERNELS else tuple(KERNELS)
-        with explained(job.name):
+        with explained(job.name, tried=kernels):
             if job.kernel == "timed":
                 plan = rehearse(objective, build, job.point, kernels, blocks=job.blocks)
             else:

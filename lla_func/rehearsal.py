@@ -156,7 +156,8 @@ def settle(
             # Building anew in each call is what linearize is bad at.
             plan = Plan((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
             return plan, Built(kernel, piece, product, meter.kept()) if piece is batch else None
-    raise failures[0]
+    # That of vjp says most: it asks for the least.
+    raise failures[kernels.index("vjp") if "vjp" in kernels else 0]
 
 
 def _beginning(objective: Objective) -> Batch:

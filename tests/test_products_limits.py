@@ -263,3 +263,43 @@ def test_bad_input_is_named_with_what_is_allowed(bad):
     call, kind, words = BAD[bad]
     with pytest.raises(kind, match=words):
         call()
+
+
+WAYS = {
+    "embedding bag": (
+        of_model(nn.EmbeddingBag(5, 3, mode="sum"), torch.tensor([[0, 1], [2, 4]])),
+        "nn.Embedding and a sum",
+    ),
+    "hardsigmoid": (from_loss(lambda t, b: F.hardsigmoid(t).square().sum(), draw(3)), "relu6"),
+    "ctc": (
+        from_loss(
+            lambda t, b: F.ctc_loss(t.view(6, 1, 4).log_softmax(-1), b, torch.tensor([6]), torch.tensor([2])),
+            draw(24),
+            [torch.tensor([[1, 2]])],
+        ),
+        "logsumexp",
+    ),
+    "once": (from_loss(lambda t, b: SquareOnce.apply(t).sum(), draw(3)), "write that in differentiable"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_ways_out_are_those_of_the_operation_and_none_that_was_tried(name):
+    made, way = WAYS[name]
+    for kernel in ("auto", "vjp"):
+        with pytest.raises(RuntimeError, match="stopped at") as caught:
+            products.hessian(made, kernel=kernel)
+        message = str(caught.value)
+        assert way in message
+        assert "finite_difference" in message
+        assert "kernel='vjp'" not in message
+        assert not any(other in message for other in (w for _, w in WAYS.values()) if other != way)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dim", [0, 1, None])
+def test_weight_norm_is_differentiated_by_its_formula(kernel, dim):
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4), dim=dim)
+    made = of_model(layer, draw(5, 3), lambda o: o.tanh().square().mean())
+    expected = matrix(products.finite_difference(made))
+    assert off(matrix(products.hessian(made, kernel=kernel)), expected) < 1e-6
