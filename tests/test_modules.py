@@ -408,3 +408,12 @@ def test_padded_sequences_have_the_loss_whose_derivatives_are_taken():
     differentiable = objective.loss(objective.theta.clone().requires_grad_(), batch)
     torch.testing.assert_close(plain, differentiable.detach(), rtol=1e-5, atol=0)
     assert encoder.use_nested_tensor
+
+
+def test_a_model_altered_after_the_objective_was_made_is_refused():
+    case = build("mlp")
+    objective = case.metric.objective(case.model)
+    del case.model[2].bias
+    case.model[2].register_parameter("shift", nn.Parameter(torch.zeros(3).double()))
+    with unchanged(case.model), pytest.raises(RuntimeError, match="no 'bias' in Linear any more"):
+        objective.loss(objective.theta, objective.batches[0])

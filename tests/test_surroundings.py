@@ -100,6 +100,14 @@ def test_a_pure_loss_is_computed_without_autocast():
         assert torch.equal(evaluate(objective, chart, coords, engine="loop").losses, expected)
 
 
+def test_the_loss_of_a_model_is_computed_without_autocast():
+    case = build("mlp", torch.float32)
+    objective = case.metric.objective(case.model)
+    expected = objective.loss(objective.theta, objective.batches[0])
+    with torch.autocast("cpu"):
+        assert torch.equal(objective.loss(objective.theta, objective.batches[0]), expected)
+
+
 def test_a_loss_may_switch_autocast_on_inside():
     case = build("mlp", torch.float32)
 
