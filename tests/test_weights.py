@@ -146,3 +146,16 @@ def test_data_without_any_weight_have_no_risk():
     for ask in (risk, lambda o: products.hessian(o, probe=False)):
         with pytest.raises(ValueError, match="all batches have weight zero"):
             ask(objective)
+
+
+def test_samples_of_no_weight_stay_out_of_the_fisher_matrix_of_any_loss():
+    shares = torch.tensor([0.0, 1.0, 3.0], dtype=F64)
+    x = torch.tensor([[1.0], [2.0], [4.0]], dtype=F64)
+
+    def loss(theta, batch):
+        return ((batch[0] @ theta) * batch[1]).sum() / batch[1].sum()  # 0 / 0 on the first sample alone
+
+    theta = torch.ones(1, dtype=F64)
+    objective = from_loss(loss, theta, [(x, shares)], separable=True, weight=lambda batch: batch[1].sum())
+    found = matrix(products.fisher(objective))
+    torch.testing.assert_close(found, torch.tensor([[(4.0 + 3 * 16.0) / 4]], dtype=F64))
