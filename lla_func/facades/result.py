@@ -1,8 +1,8 @@
-"""What viz_lla found: the panels and all that belongs to them, as attributes, as a short table, as plain arrays."""
+"""What viz_lla and viz_esd found: all of it as attributes, the numbers as a short table, losses as plain arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lla_func.analysis import Analysis
+from lla_func.analysis import Analysis, Criteria
 from lla_func.facades.common import files_line
 from lla_func.facades.curvature import Curvature
 from lla_func.grid import Landscape, surface
 
-__all__ = ["LandscapeResult", "arrays"]
+__all__ = ["LandscapeResult", "SpectrumResult", "arrays"]
+
+SHOWN = 10
+"""Eigenvalues that a result shows of itself."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,101 @@ class LandscapeResult:
         if self.nonfinite:
             rows.append(f"  {self.nonfinite} losses are NaN or infinite")
         return "\n".join([*rows, *files_line(self.paths)])
+
+
+@dataclass(frozen=True)
+class SpectrumResult:
+    """What :func:`lla_func.viz_esd` found.
+
+    It unpacks into eigenvalues, eigenvectors, trace, re, Khn, as the original's list
+    does, and is indexed like it.
+
+    Attributes:
+        eigenvalues: [k] float64, or None.
+        eigenvectors: orthonormal rows [k, P] in the order of theta, or None.
+        trace: or None.
+        re: the criterion r_e, mean over the probes, or None.
+        Khn: the criterion K_hn as LLA defines it, mean over the starts, or None. One start is one draw
+            (``criteria.note``), and ``criteria.k_hn.spread`` says how far it varies with ``n_v`` of 3 and more.
+        analysis: everything else: nodes, weights, residuals, standard errors, criteria with their spread.
+        products: matrix-vector products spent in all.
+        seed: the seed of the probes.
+        settings: all that is needed to repeat the run, as saved in JSON.
+        seconds: how long the analysis took.
+        paths: the files written, by what they hold; empty with ``to_save=False``.
+    """
+
+    eigenvalues: Tensor | None
+    eigenvectors: Tensor | None
+    trace: float | None
+    re: float | None
+    Khn: float | None
+    analysis: Analysis
+    products: int
+    seed: int
+    settings: Mapping[str, Any]
+    seconds: float
+    paths: Mapping[str, Path]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The five that the original returns."""
+        return iter((self.eigenvalues, self.eigenvectors, self.trace, self.re, self.Khn))
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: Any) -> Any:
+        """One of the five, or a slice of them."""
+        return tuple(self)[index]
+
+    def __repr__(self) -> str:
+        """The numbers as a short table, for a notebook; arrays are in the attributes."""
+        rows = [
+            f"SpectrumResult of {self.analysis.operator}: {self.products} products in {self.seconds:.1f} s"
+        ]
+        if (pairs := self.analysis.eigenpairs) is not None:
+            found = zip(pairs.values.tolist()[:SHOWN], pairs.residuals.tolist(), strict=False)
+            rows += [
+                f"  eigenvalue {i}  {value:.6g} ± {r:.1g}" for i, (value, r) in enumerate(found, start=1)
+            ]
+            if len(pairs.values) > SHOWN:
+                rows.append(f"  ... {len(pairs.values) - SHOWN} more in .eigenvalues")
+        if (estimate := self.analysis.trace) is not None:
+            rows.append(f"  trace         {estimate.value:.6g} ± {estimate.standard_error:.1g}")
+        if (criteria := self.analysis.criteria) is not None:
+            trusted = f"({criteria.note})" if criteria.note else f"(spread {criteria.k_hn.spread:.1g})"
+            rows += [
+                f"  r_e           {criteria.r_e.value:.4g}",
+                f"  K_hn          {criteria.k_hn.value:.4g} {trusted}",
+            ]
+        if self.nodes is not None:
+            rows.append(f"  density       {self.nodes.shape[0]} runs of {self.nodes.shape[1]} Lanczos steps")
+        return "\n".join([*rows, f"  seed          {self.seed}", *files_line(self.paths)])
+
+    @property
+    def residuals(self) -> Tensor | None:
+        """The residual norm of each eigenpair, [k]: an eigenvalue lies within it."""
+        return None if self.analysis.eigenpairs is None else self.analysis.eigenpairs.residuals
+
+    @property
+    def trace_error(self) -> float | None:
+        """The standard error of the trace."""
+        return None if self.analysis.trace is None else self.analysis.trace.standard_error
+
+    @property
+    def nodes(self) -> Tensor | None:
+        """The nodes of the spectral density, [B, M]."""
+        return None if self.analysis.quadrature is None else self.analysis.quadrature.nodes
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Their weights, [B, M]."""
+        return None if self.analysis.quadrature is None else self.analysis.quadrature.weights
+
+    @property
+    def criteria(self) -> Criteria | None:
+        """All criteria, with their spread over the probes."""
+        return self.analysis.criteria
 
 
 def arrays(result: LandscapeResult, cap: float | None, *, columns: int) -> np.ndarray | dict[str, np.ndarray]:
