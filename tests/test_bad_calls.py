@@ -273,7 +273,7 @@ SINGLE = [
         "group is of type int; pass a torch.distributed process group, or None",
     ),
     ("viz_lla", "metric", metrics.Loss, TypeError, r"metric=<class .*has no objective\(model\) method"),
-    ("viz_lla", "metric", nn.CrossEntropyLoss(), TypeError, r"metric=CrossEntropyLoss\(\) has no objective"),
+    ("viz_lla", "metric", 5, TypeError, "metric=5 "),
     ("viz_lla", "model", None, TypeError, "model is of type NoneType"),
     ("viz_lla", "model", nn.Linear, TypeError, "model is a class; pass an instance"),
     ("viz_esd", "device", "cuda:99", ValueError, "device='cuda:99' can't be used here"),
