@@ -41,7 +41,11 @@ from tests.command import run
 
 NAN, INF = math.nan, math.inf
 GENERATOR = torch.Generator().manual_seed(0)
-MODEL = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+with torch.random.fork_rng(
+    devices=[]
+):  # values are part of the tests' names, which all processes must agree on
+    torch.manual_seed(0)
+    MODEL = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
 X, Y = torch.randn(12, 3, generator=GENERATOR), torch.arange(12) % 3
 METRIC = metrics.Loss(nn.CrossEntropyLoss(), X, Y)
 OBJECTIVE = METRIC.objective(MODEL)
