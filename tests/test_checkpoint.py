@@ -135,6 +135,19 @@ def test_another_job_is_refused_however_small_its_losses(tmp_path):
         evaluate(times(2e-15), plane, COORDS, engine="loop", store=tmp_path)
 
 
+@pytest.mark.parametrize(("factor", "same"), [(1 + 1e-6, True), (1.001, False)])
+def test_the_loss_at_the_center_may_differ_by_rounding_and_no_more(tmp_path, factor, same):
+    objective = cases.objective("mlp")
+    plane = plane_of(objective)
+    other = objective._replace(loss=lambda theta, batch: factor * objective.loss(theta, batch))
+    evaluate(objective, plane, COORDS, engine="loop", store=tmp_path)
+    if same:
+        evaluate(other, plane, COORDS, engine="loop", store=tmp_path)
+    else:
+        with pytest.raises(ValueError, match="the loss at the center"):
+            evaluate(other, plane, COORDS, engine="loop", store=tmp_path)
+
+
 def test_a_job_whose_loss_is_not_a_number_at_the_center_goes_on(tmp_path):
     objective = from_loss(lambda theta, batch: theta.log().sum(), torch.full((1,), -1.0, dtype=torch.float64))
     line = chart.line(objective.theta, torch.ones(1, dtype=torch.float64))
