@@ -12,6 +12,7 @@ from lla_func.density import Curve, smooth
 from lla_func.eigen import Eigenpairs, eigenpairs
 from lla_func.errors import finite_number, flag, one_of, positive_int, seed_number
 from lla_func.estimate import Estimate
+from lla_func.interruptions import noticed
 from lla_func.krylov import check_operator
 from lla_func.memory import free_memory
 from lla_func.operators import Operator
@@ -66,6 +67,7 @@ class Analysis(NamedTuple):
     products: Mapping[str, int]
 
 
+@noticed()
 @uncast
 def analyse(
     operator: Operator,

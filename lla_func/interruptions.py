@@ -12,24 +12,27 @@ __all__ = ["noticed", "raise_if_interrupted"]
 
 
 class _Noticing:
-    """A handler of signals that remembers whether one came, and leaves the rest to the handler before it."""
+    """A handler of signals that remembers whether the handler before it, which does the work, raised an error."""
 
     def __init__(self, handler: Callable[[int, Any], Any]) -> None:
         self.handler = handler
         self.came = False
 
     def __call__(self, number: int, frame: Any) -> Any:
-        self.came = True
-        return self.handler(number, frame)
+        try:
+            return self.handler(number, frame)
+        except BaseException:
+            self.came = True
+            raise
 
 
 @contextmanager
 def noticed() -> Iterator[None]:
-    """Turns errors back into the KeyboardInterrupt that they stand for.
+    """Lets no interruption be lost: raises KeyboardInterrupt in place of what became of it.
 
-    Where Ctrl-C comes while torch's C++ code is under way, such as a scripted rule of forward mode that calls back into
-    Python, a RuntimeError leaves it, which need not even quote the interruption. Outside of the main thread, where no
-    signal arrives, this does nothing.
+    Where Ctrl-C comes while torch's C++ code is under way, such as a scripted rule of forward mode that calls back
+    into Python, a RuntimeError leaves it, which need not even quote the interruption. And Python drops what is raised
+    while an object is finalised. Outside of the main thread, where no signal arrives, this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
@@ -38,6 +41,7 @@ def noticed() -> Iterator[None]:
     try:
         signal.signal(signal.SIGINT, _Noticing(handler))
         yield
+        raise_if_interrupted()
     except Exception as error:
         raise_if_interrupted(error)
         raise
@@ -45,13 +49,16 @@ def noticed() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def raise_if_interrupted(error: BaseException) -> None:
+def raise_if_interrupted(error: BaseException | None = None) -> None:
     """Raises KeyboardInterrupt if Ctrl-C has come inside of :func:`noticed`; whoever tries something else asks first.
 
     Example:
         >>> raise_if_interrupted(RuntimeError("out of memory"))
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     handler = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread()
-    if main and isinstance(handler, _Noticing) and handler.came:
-        raise KeyboardInterrupt from error
+    while isinstance(handler, _Noticing):
+        if handler.came:
+            raise KeyboardInterrupt from error
+        handler = handler.handler  # of the block around

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from lla_func.assembly import assemble
 from lla_func.differentiable import differentiable, explained, load_forward_mode
 from lla_func.errors import finite_number, flag, names, one_of, positive_int
+from lla_func.interruptions import noticed
 from lla_func.kernels import KERNELS
 from lla_func.memory import free_memory
 from lla_func.objective import Objective, beginning
@@ -152,6 +153,7 @@ class _Derivatives(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@noticed()
 def carry_out(
     objective: Objective,
     build: Build,

@@ -19,6 +19,7 @@ from torch import nn
 from bridges.metrics import Loss
 from bridges.rng import LOCK
 from lla_func import viz_esd, viz_lla
+from lla_func.interruptions import noticed
 
 OPTIONS = {
     "eval": {},
@@ -149,8 +150,9 @@ def until_interrupted(run, after: float) -> float:
     try:
         sender = threading.Thread(target=send)
         sender.start()
-        while True:
+        while not sent or time.perf_counter() - sent[0] < 20:
             run()
+        raise AssertionError("the interruption was swallowed")
     except KeyboardInterrupt:
         took = time.perf_counter() - sent[0]
     sender.join()
@@ -159,6 +161,9 @@ def until_interrupted(run, after: float) -> float:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # dropped by Python, raised by us
 @pytest.mark.filterwarnings("ignore:.*did not converge")  # they are as short as can be
 @pytest.mark.parametrize("name", RUNS)
 def test_interruptions_at_random_moments_leave_the_model(name):
@@ -198,3 +203,37 @@ def test_an_interruption_that_torch_makes_an_error_of_is_one_again():
         esd(model, metric)
     assert len(calls) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("run", [partial(lla, engine="loop"), esd])
+def test_an_interruption_that_python_drops_is_raised_at_the_next_step(run):
+    model, metric = messy()
+    calls = []
+
+    class Fragile:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def criterion(prediction, targets):
+        calls.append(1)
+        if len(calls) == begin:
+            Fragile()
+        return nn.functional.cross_entropy(prediction, targets)
+
+    metric.criterion, begin = criterion, -1
+    run(model, metric)
+    begin = len(calls) + len(calls) // 2 + 1
+    with pytest.raises(KeyboardInterrupt):
+        run(model, metric)
+    assert len(calls) < begin + 8
+
+
+def test_a_handler_that_raises_nothing_is_left_to_decide():
+    seen, before = [], signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        with noticed():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [1]

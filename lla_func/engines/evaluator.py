@@ -113,6 +113,7 @@ class Evaluator:
             done += len(rows)
             self.evaluations += len(rows)
             self.advance(len(rows))
+            raise_if_interrupted()
         return losses
 
     def _coefficients(self, coords: Tensor) -> Tensor:
