@@ -454,7 +454,7 @@ import resource, sys, time, torch
 from torch import nn
 from bridges.metrics import Loss
 from lla_func import viz_esd
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(784, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 10))
 metric = Loss(nn.CrossEntropyLoss(), torch.randn(8, 784), torch.randint(10, (8,)))
@@ -469,7 +469,7 @@ print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 def test_twenty_million_parameters_take_a_minute_and_two_and_a_half_gigabytes():
     done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True)
     seconds, peak = map(float, done.stdout.split())
-    assert seconds < 120  # of two cores, so that what else runs on the machine doesn't count
+    assert seconds < 60  # of one core, so that what else runs on the machine does not count
     assert peak < 2.5e9
 
 
