@@ -16,7 +16,7 @@ from benchmarks.measure import interleaved, report
 from bridges import metrics
 from bridges.loaders import digits, lenet
 from lla_func import chart, directions
-from lla_func.grid import evaluate
+from lla_func.landscape import evaluate
 
 
 def main(rounds: int = 3, seeds: int = 3) -> None:

@@ -28,7 +28,8 @@ from torch.func import functional_call, grad, vmap
 from benchmarks.measure import report
 from bridges import metrics
 from bridges.loaders import lenet
-from lla_func import products, viz_esd
+from lla_func import products
+from lla_func.facades import viz_esd
 
 ROUNDS = 1
 

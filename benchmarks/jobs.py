@@ -12,7 +12,7 @@ from bridges import metrics
 from bridges.loaders.lenet import LeNet
 from bridges.loaders.mlp import MLP
 from lla_func import chart, directions
-from lla_func.grid import Landscape, evaluate
+from lla_func.landscape import Landscape, evaluate
 
 __all__ = ["Job", "job", "ours", "peers"]
 

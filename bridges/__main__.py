@@ -1,6 +1,6 @@
 """`python -m bridges` is the `lla` command."""
 
-from bridges.cli import main
+from bridges.command import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

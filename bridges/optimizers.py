@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bridges.modules import layout_of, trainable, unwrap
+from bridges.models import layout_of, trainable, unwrap
 from lla_func.errors import finite_number, finite_tensor, instance, usable_device
 
 __all__ = ["Moments", "moments"]

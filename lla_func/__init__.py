@@ -7,14 +7,23 @@ weight space and :func:`evaluate`; and :mod:`products` of an :class:`Operator` w
 :mod:`spectrum` and :mod:`criteria`. Models, optimisers and data loaders enter through the package ``bridges``.
 """
 
-from lla_func import chart, criteria, directions, krylov, plots, products, spectrum, store
-from lla_func.analysis import Analysis, analyse
-from lla_func.facades import Curvature, LandscapeResult, SpectrumResult, viz_esd, viz_lla
-from lla_func.grid import EngineFallbackWarning, Landscape, evaluate
-from lla_func.layerwise import layerwise
-from lla_func.layout import Layout
-from lla_func.objective import Objective, from_loss, risk
-from lla_func.operators import Operator
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lla_func import hessian as products
+    from lla_func import plots as plots
+    from lla_func import spectrum as spectrum
+    from lla_func.facades import LandscapeResult, SpectrumResult, viz_esd, viz_lla
+    from lla_func.geometry import chart, directions
+    from lla_func.hessian import layerwise
+    from lla_func.landscape import Curvature, EngineFallbackWarning, Landscape, evaluate, store
+    from lla_func.objective import Layout, Objective, from_loss, risk
+    from lla_func.spectrum import Analysis, Operator, analyse, criteria, krylov
+
+    __version__: str
 
 __all__ = [
     "Analysis",
@@ -42,3 +51,32 @@ __all__ = [
     "viz_esd",
     "viz_lla",
 ]
+
+_ROOMS = {
+    "facades": ("LandscapeResult", "SpectrumResult", "viz_esd", "viz_lla"),
+    "geometry": ("chart", "directions"),
+    "hessian": ("layerwise",),
+    "landscape": ("Curvature", "EngineFallbackWarning", "Landscape", "evaluate", "store"),
+    "objective": ("Layout", "Objective", "from_loss", "risk"),
+    "spectrum": ("Analysis", "Operator", "analyse", "criteria", "krylov"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for on first use (PEP 562), so that the command's help needs no torch."""
+    if name in _HOME:
+        return getattr(import_module(f"lla_func.{_HOME[name]}"), name)
+    if name in ("plots", "spectrum"):
+        return import_module(f"lla_func.{name}")
+    if name == "products":
+        return import_module("lla_func.hessian")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lla-func")
+    raise AttributeError(f"module 'lla_func' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

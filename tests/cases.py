@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bridges.metrics import Loss
-from lla_func.objective import Objective
+from bridges.metrics._metrics import Loss
+from lla_func.objective._objective import Objective
 
 __all__ = ["CASES", "DTYPES", "Case", "build", "every_case", "objective"]
 

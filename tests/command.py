@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridges import cli
+from bridges.command import _cli as cli
 
 __all__ = ["run"]
 

@@ -6,8 +6,8 @@ import torch
 from torch.autograd.functional import hessian as dense_hessian
 from torch.nn import functional as F
 
-from lla_func.differentiable import differentiable
-from lla_func.objective import from_loss, samples
+from lla_func._torch._differentiable import differentiable
+from lla_func.objective._objective import from_loss, samples
 
 __all__ = ["QUICK", "Streaming", "dense", "draw", "labels", "matrix", "network", "off"]
 

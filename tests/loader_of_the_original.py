@@ -4,7 +4,8 @@ import torch
 import torch.nn as nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bridges.metrics import Metric, ModelWrapper
+from bridges.metrics._metrics import Metric
+from bridges.models._wrapper import ModelWrapper
 
 
 class Net(nn.Module):

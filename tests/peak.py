@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
-from lla_func.dispatch import DispatchMode
+from lla_func._torch._dispatch import DispatchMode
 
 __all__ = ["Peak"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from lla_func.operators import Operator, from_matrix
+from lla_func.spectrum._operator import Operator, from_matrix
 
 F64 = torch.float64
 

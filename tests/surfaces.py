@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lla_func import directions
-from lla_func.layout import Layout
+from lla_func.objective._layout import Layout
 
 __all__ = ["ACTIVATIONS", "NARROWEST", "SYNTHETIC", "network", "synthetic"]
 

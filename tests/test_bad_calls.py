@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from bridges import loaders, metrics, optimizers, training, weights
+from bridges import loaders, metrics, optimizers, weights
+from bridges.command import _training as training
 from bridges.loaders import digits, lenet, mlp
 from lla_func import (
     Layout,
@@ -34,9 +35,9 @@ from lla_func import (
     viz_esd,
     viz_lla,
 )
-from lla_func.density import log_density, smooth
-from lla_func.operators import from_matrix
-from lla_func.quadrature import quadrature
+from lla_func.spectrum._density import log_density, smooth
+from lla_func.spectrum._operator import from_matrix
+from lla_func.spectrum._quadrature import quadrature
 from tests.command import run
 
 NAN, INF = math.nan, math.inf

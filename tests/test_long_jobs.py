@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from bridges import cli, processes
-from bridges.modules import unwrap
-from lla_func.checkpoint import load_landscape
-from lla_func.store import load_landscapes
+from bridges.command import _cli as cli
+from bridges.command import _processes as processes
+from bridges.models._borrowed import unwrap
+from lla_func.landscape._checkpoint import load_landscape
+from lla_func.landscape._store import load_landscapes
 from tests.command import run
 
 ROOT = Path(__file__).parents[1]

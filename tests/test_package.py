@@ -116,28 +116,68 @@ def test_nothing_is_pickled():
     assert not offenders(MODULES, "pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal")
 
 
-ALGEBRA = (
-    "krylov",
-    "spectrum",
-    "density",
-    "eigen",
-    "trace",
-    "xtrace",
-    "quadrature",
-    "probes",
-    "estimate",
-    "criteria",
+ROOMS = (  # imports go up this table only: a room may use those before it
+    "lla_func.errors",
+    "lla_func._torch",
+    "lla_func.files",
+    "lla_func.objective",
+    "lla_func.graph",
+    "lla_func.geometry",
+    "lla_func.spectrum",
+    "lla_func.hessian",
+    "lla_func.landscape.engines",
+    "lla_func.landscape",
+    "lla_func.plots",
+    "lla_func.facades",
+    "bridges.models",
+    "bridges.optimizers",
+    "bridges.metrics",
+    "bridges.loaders",
+    "bridges.command",
 )
 
 
+def room_of(module: str) -> str | None:
+    """The room that a module lies in, the innermost one."""
+    return max((room for room in ROOMS if within(module, room)), key=len, default=None)
+
+
+def test_every_module_lies_in_a_room():
+    faces = {"lla_func", "bridges", "bridges.__main__"}
+    assert [name for path in MODULES if (name := name_of(path)) not in faces and room_of(name) is None] == []
+
+
+def test_imports_go_down_the_rooms_only():
+    upward = [
+        f"{name} imports {found.module}"
+        for path in MODULES
+        if (mine := room_of(name := name_of(path))) is not None
+        for found in imports(path)
+        if (theirs := room_of(found.module)) is not None and ROOMS.index(theirs) > ROOMS.index(mine)
+    ]
+    assert not upward
+
+
+def test_files_of_a_room_are_private_to_it():
+    peeking = [
+        f"{name} imports {found.module}"
+        for path in MODULES
+        for name in [name_of(path)]
+        for found in imports(path)
+        if room_of(found.module) not in (None, room_of(name))
+        and "._" in found.module.removeprefix("lla_func._torch").removeprefix("lla_func")
+    ]
+    assert not peeking
+
+
 def test_linear_algebra_knows_no_model_and_no_loss():
-    paths = files(*(f"lla_func.{name}" for name in ALGEBRA))
+    paths = files("lla_func.spectrum")
     assert paths
-    assert not offenders(paths, "lla_func.products", "lla_func.objective", "lla_func.kernels", "torch.nn")
+    assert not offenders(paths, "lla_func.objective", "lla_func.graph", "lla_func.geometry", "torch.nn")
 
 
 def test_only_plots_import_matplotlib_and_only_when_drawing():
-    others = [path for path in MODULES if not path.stem.startswith("plots")]
+    others = [path for path in MODULES if not within(name_of(path), "lla_func.plots")]
     assert not offenders(others, "matplotlib", "mpl_toolkits")
     assert not offenders(MODULES, "matplotlib", "mpl_toolkits", at_once=True)
 
@@ -150,7 +190,8 @@ def test_ready_loaders_are_imported_only_on_demand():
 
 
 def test_importing_the_package_imports_neither_torchvision_nor_matplotlib():
-    code = "import lla_func, bridges.metrics, sys; print(*({'torchvision', 'matplotlib'} & set(sys.modules)))"
+    code = "from lla_func import viz_lla; from bridges import metrics; import sys; print(*(names & set(sys.modules)))"
+    code = f"names = {{'torchvision', 'matplotlib'}}; {code}"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout == "\n"
 
@@ -233,7 +274,7 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
 def test_the_commands_in_the_readme_parse():
     from shlex import split
 
-    from bridges.cli import parser
+    from bridges.command._cli import parser
 
     text = (ROOT / "README.md").read_text().replace("\\\n", " ")
     for line in re.findall(r"^(?:\$ )?lla (.*)$", text, flags=re.MULTILINE):

@@ -35,7 +35,7 @@ def ModelInit(
 
     Raises:
         ConnectionError: the named weights could not be downloaded.
-        FileNotFoundError, ValueError: as :func:`bridges.weights.load`.
+        FileNotFoundError, ValueError: as :func:`bridges.models.load`.
     """
     model = models.resnet18(weights=None, num_classes=N_CLASSES)
     names = [entry.name for entry in models.ResNet18_Weights]

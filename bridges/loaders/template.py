@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from bridges import weights
-from bridges.metrics import Metric, ModelWrapper
+from bridges.metrics import Metric
+from bridges.models import ModelWrapper
 
 __all__ = ["CustomLoader", "CustomLoss", "LoaderWrapper", "ModelInit"]
 

@@ -1,7 +1,9 @@
 """The front doors: viz_lla shows the loss around a point, viz_esd the Hessian at it."""
 
-from lla_func.facades.curvature import Curvature
-from lla_func.facades.landscape import LandscapeResult, viz_lla
-from lla_func.facades.spectrum import SpectrumResult, viz_esd
+from __future__ import annotations
 
-__all__ = ["Curvature", "LandscapeResult", "SpectrumResult", "viz_esd", "viz_lla"]
+from lla_func.facades._landscape import check_request, viz_lla
+from lla_func.facades._result import LandscapeResult, SpectrumResult
+from lla_func.facades._spectrum import viz_esd
+
+__all__ = ["LandscapeResult", "SpectrumResult", "check_request", "viz_esd", "viz_lla"]

@@ -1,0 +1,29 @@
+"""What the rest needs of torch itself: dispatch modes, memory, precision, derivatives of every order."""
+
+from __future__ import annotations
+
+from lla_func._torch._differentiable import differentiable, explained, load_forward_mode
+from lla_func._torch._dispatch import DispatchMode
+from lla_func._torch._interruptions import noticed, raise_if_interrupted
+from lla_func._torch._memory import Meter, cache_size, free_memory, out_of_memory
+from lla_func._torch._precision import full_precision, uncast, without_autocast
+from lla_func._torch._switches import Switch, eagerly, math_attention
+
+__all__ = [
+    "DispatchMode",
+    "Meter",
+    "Switch",
+    "cache_size",
+    "differentiable",
+    "eagerly",
+    "explained",
+    "free_memory",
+    "full_precision",
+    "load_forward_mode",
+    "math_attention",
+    "noticed",
+    "out_of_memory",
+    "raise_if_interrupted",
+    "uncast",
+    "without_autocast",
+]

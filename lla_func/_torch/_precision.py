@@ -1,0 +1,98 @@
+"""The precision of a computation: all bits of float32 on the GPU, and no autocast of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from lla_func._torch._switches import Switch
+
+__all__ = ["full_precision", "uncast", "without_autocast"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def full_precision(enabled: bool = True) -> Any:
+    """Matrix products and convolutions with all bits of float32, as a context; the settings are restored afterwards.
+
+    TensorFloat-32 keeps 10 bits of the mantissa, an error of 1e-3 that shows as noise on a loss surface and drowns
+    small Hessian eigenvalues. torch allows it in convolutions by default. Without a GPU this changes nothing.
+
+    Args:
+        enabled: False allows TensorFloat-32 in both instead, unless another computation at work needs all bits.
+    """
+    return _FULL.at(enabled)
+
+
+def without_autocast() -> Any:
+    """A context in which autocast is off.
+
+    The caller's autocast would decide in which precision losses are, differently in each engine: workers have threads
+    of their own, and recorded operations are cast once more. A loss that wants autocast switches it on inside.
+
+    Example:
+        >>> with torch.autocast("cpu"), without_autocast():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    casting = [device for device in _DEVICES if torch.is_autocast_enabled(device)]
+    if not casting:
+        return nullcontext()
+    stack = ExitStack()
+    for device in casting:
+        stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
+
+
+def uncast(function: Callable[P, T]) -> Callable[P, T]:
+    """The function with autocast off while it runs (:func:`without_autocast`)."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with without_autocast():
+            return function(*args, **kwargs)
+
+    return run
+
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def _parts() -> tuple[Any, ...]:
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    return (matmul, cudnn.conv, cudnn.rnn) if hasattr(matmul, "fp32_precision") else ()
+
+
+def _read() -> tuple[list[Any], list[Any]]:
+    """The settings by their older and by their newer names.
+
+    torch 2.9 has new names for these settings. The older ones still work, and the rest of torch reads them, but not
+    after the caller has used the new ones. Both are restored: a new one may say "none", which no older one does.
+    """
+    saved = [(part, "fp32_precision", part.fp32_precision) for part in _parts()]
+    try:
+        older = [(p, "allow_tf32", p.allow_tf32) for p in (torch.backends.cuda.matmul, torch.backends.cudnn)]
+    except RuntimeError:
+        older = []
+    return older, saved
+
+
+def _change(full: bool) -> None:
+    older, saved = _read()
+    for part, name, _ in older or saved:
+        setattr(part, name, not full if older else ("ieee" if full else "tf32"))
+
+
+def _restore(settings: tuple[list[Any], list[Any]]) -> None:
+    older, saved = settings
+    for part, name, value in older + saved:
+        setattr(part, name, value)
+
+
+_FULL = Switch(_read, _change, _restore)

@@ -1,0 +1,113 @@
+"""Caveats: what a caller is warned of before a result is trusted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lla_func.geometry import Chart
+from lla_func.landscape import Landscape
+from lla_func.objective import Layout, Objective
+from lla_func.spectrum import Analysis
+
+__all__ = ["warn_of_flat_surfaces", "warn_of_what_did_not_converge", "why_flat"]
+
+VANISHING = (
+    "the weights there are zero, and directions are scaled to the weights; pass normalization=None, or take a model "
+    "that was trained"
+)
+
+ROUNDINGS = 4
+"""Losses that differ by so many roundings of the largest one are the same."""
+
+
+def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: float, trace_tol: float) -> None:
+    """Warns of eigenpairs and a trace that missed their tolerance, with the errors that are left and the way out.
+
+    Args:
+        analysis: what was found.
+        dim: P, as many products as make the trace exact.
+        eigs_tol, trace_tol: what was asked for.
+    """
+    pairs, estimate = analysis.eigenpairs, analysis.trace
+    if pairs is not None and not pairs.converged:
+        warnings.warn(
+            f"the eigenpairs did not converge to eigs_tol={eigs_tol:g} in {pairs.products} products: residuals reach "
+            f"{float(pairs.residuals.max()):.2g} of an eigenvalue {float(pairs.values.abs().max()):.5g}; raise "
+            "eigs_n_iter or eigs_tol",
+            stacklevel=3,
+        )
+    if estimate is not None and not estimate.converged:
+        within_reach = dim <= 10 * estimate.products
+        exact = f" ({dim} make it exact)" if within_reach else ""
+        warnings.warn(
+            f"the trace {estimate.value:.5g} did not converge to trace_tol={trace_tol:g} in {estimate.products} "
+            f"products: its standard error is {estimate.standard_error:.2g}; raise trace_n_iter{exact} or trace_tol",
+            stacklevel=3,
+        )
+
+
+def warn_of_flat_surfaces(reasons: Mapping[str, str | None]) -> None:
+    """Warns of surfaces that are flat, or move in part only, once for each reason.
+
+    Args:
+        reasons: by title, what :func:`why_flat` said.
+    """
+    for reason in dict.fromkeys(filter(None, reasons.values())):
+        titles = ", ".join(title for title, given in reasons.items() if given == reason)
+        warnings.warn(f"{titles}: {reason}", stacklevel=3)
+
+
+def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Tensor) -> str | None:
+    """Why a surface shows nothing, or nothing of some weights; None where there is nothing to say.
+
+    A direction that is scaled to the weights vanishes where these are zero: in the second factor of a fresh LoRA
+    adapter, in zero-initialised layers, in pruned filters. What they multiply may then move without any effect.
+
+    Args:
+        objective: gives theta and its layout.
+        chart: the surface, with its scaled directions.
+        landscape: the losses on it and at the center.
+        free: what is neither ignored nor frozen, [P].
+    """
+    layout, theta = objective.layout, objective.theta
+    losses = torch.cat([landscape.losses, landscape.losses.new_tensor([landscape.center])])
+    if not bool(losses.isfinite().all()):
+        return None
+    rounding = ROUNDINGS * torch.finfo(theta.dtype).eps * float(losses.abs().max())
+    flat = float(losses.max() - losses.min()) <= rounding
+    moves = (chart.basis != 0).any(0)
+    resting = free & ~moves & (theta == 0)
+    unmoved = [n for n, rests in layout.unravel(resting).items() if bool(rests.all())]
+    if not flat:
+        weights = [n for n, role in zip(layout.names, layout.roles, strict=True) if role == "weight"]
+        unshown = [n for n in unmoved if n in weights]
+        return f"of {_listed(unshown)} nothing is shown: {VANISHING}" if unshown else None
+    moving = [n for n, some in layout.unravel(moves).items() if bool(some.any())]
+    found = (
+        f"the surface is flat: every loss is {float(losses[0]):.6g} to rounding, so what moves ({_listed(moving)}) has "
+        "no effect as far as dist reaches"
+    )
+    filters, total = _whole_filters(layout, resting)
+    if unmoved or filters:
+        what = _listed(unmoved) if unmoved else f"{filters} of {total} filters"
+        return f"{found}. At rest: {what}; {VANISHING}"
+    return (
+        f"{found}. Look for units that are dead or saturated, for weights that the loss does not use, and for a dist "
+        "too small to change the loss"
+    )
+
+
+def _whole_filters(layout: Layout, resting: Tensor) -> tuple[int, int]:
+    """How many filters are at rest as a whole, and how many there are."""
+    filters = torch.cat([view.flatten(2).all(2)[0] for view in layout.filters(resting[None])])
+    return int(filters.sum()), len(filters)
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

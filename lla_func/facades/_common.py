@@ -1,0 +1,129 @@
+"""What both front doors do alike: find the objective, the seed and the folders, and say where numbers come from."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lla_func.errors import seed_number, shown, usable_device
+from lla_func.files import fingerprint
+from lla_func.landscape import store
+from lla_func.objective import Objective, check
+
+__all__ = ["bridge", "files_line", "folders_of", "metric_of", "objective_of", "provenance", "seed_of"]
+
+
+BRIDGE = "bridges.metrics._given"
+"""Where functions of a model, and other models, are translated that a caller hands over as they are.
+
+Known by name only, so that nothing here depends on it.
+"""
+
+
+def bridge() -> ModuleType:
+    """The module of this name."""
+    return importlib.import_module(BRIDGE)
+
+
+def metric_of(metric: Any) -> Any:
+    """The metric, or one made of a bare function of the model."""
+    if callable(metric) and not hasattr(metric, "objective") and not isinstance(metric, type):
+        return bridge().metric_of(metric)
+    return metric
+
+
+def objective_of(
+    model: Any,
+    metric: Any,
+    device: Any = None,
+    *,
+    batchnorm: str = "eval",
+    dropout_seed: int | None = None,
+    dtype: Any = None,
+) -> Objective:
+    """The checked objective of a model under a metric, or the given one.
+
+    Args:
+        model: a model for the metric, or an :class:`~lla_func.Objective` (then without metric).
+        metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``, and ``dtype=...`` if one is asked
+            for.
+        device: where it must live, if given.
+        batchnorm: the BatchNorm policy.
+        dropout_seed: the seed of dropout masks, None for no dropout.
+        dtype: what to evaluate a copy of the model in, None for its own.
+    """
+    metric = metric_of(metric)
+    if isinstance(model, Objective):
+        if metric is not None:
+            raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
+        if (batchnorm, dropout_seed, dtype) != ("eval", None, None):
+            raise ValueError(
+                "batchnorm, dropout_seed and dtype cannot change an Objective; set them where it is made"
+            )
+        check(model)
+        objective = model
+    elif hasattr(metric, "objective") and not isinstance(metric, type):
+        precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
+        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed, **precision)
+    else:
+        raise TypeError(
+            f"metric={shown(metric, width=60)} has no objective(model) method; pass "
+            "bridges.metrics.Loss(criterion, inputs, targets), or a function of the model that returns the loss"
+        )
+    actual = objective.theta.device
+    if device is not None:
+        asked = usable_device("device", device)
+        if asked.type != actual.type or asked.index not in (None, actual.index):
+            raise ValueError(
+                f"device={str(device)!r} is not where the metric evaluates ({actual}); "
+                "give the metric this device, or leave device out"
+            )
+    return objective
+
+
+def seed_of(seed: int | None) -> int:
+    """The seed asked for, or a fresh one from the system's entropy: the global random state is not read."""
+    return secrets.randbelow(2**31) if seed is None else seed_number("seed", seed)
+
+
+def folders_of(viz_dir: str | Path | None, res_dir: str | Path | None) -> tuple[Path, Path]:
+    """The folders for pictures and for numbers, made and proven writable before any work starts."""
+    return (
+        store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
+        store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
+    )
+
+
+def files_line(paths: Mapping[str, Path]) -> list[str]:
+    """One line that says where the files of a result are, or none if there are no files."""
+    folders = dict.fromkeys(str(path.parent) for path in paths.values())
+    return [f"  {len(paths)} files in {', '.join(folders)} (.paths)"] if paths else []
+
+
+def provenance(objective: Objective) -> dict[str, Any]:
+    """What a later reader needs to know whether a run repeats this one.
+
+    Data are fingerprinted where they are at hand; those that are streamed are not read once more for it.
+    """
+    batches = objective.batches
+    return {
+        "parameters": len(objective.theta),
+        "dtype": str(objective.theta.dtype),
+        "device": str(objective.theta.device),
+        "theta": fingerprint(objective.theta),
+        "data": fingerprint(list(batches)) if isinstance(batches, Sequence) else "streamed",
+        "notes": dict(objective.notes),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }

@@ -1,0 +1,279 @@
+"""The panels of viz_lla: which surfaces through weight space it shows, and under which titles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lla_func.errors import finite_number, flag, one_of, positive_int
+from lla_func.geometry import _chart as charts
+from lla_func.geometry import _directions as directions
+from lla_func.geometry._chart import Chart
+from lla_func.objective import Objective
+
+__all__ = ["Moments", "Options", "Panel", "check", "free", "options", "panels"]
+
+
+POINTS = 10**8
+"""The most points of a surface; their coordinates alone take gigabytes."""
+
+
+class Moments(Protocol):
+    """Adam's bias-corrected moments as flat vectors: what ``metric.moments(model, optimizer)`` returns."""
+
+    @property
+    def first(self) -> Tensor:
+        """The mean of gradients m, [P]."""
+
+    @property
+    def second(self) -> Tensor:
+        """The mean of squared gradients v, [P]."""
+
+    @property
+    def lr(self) -> Tensor | float:
+        """The learning rate, one number or [P]."""
+
+    @property
+    def eps(self) -> Tensor | float:
+        """What keeps the denominator positive, one number or [P]."""
+
+
+class Options(NamedTuple):
+    """How the directions of a panel are made and how far it goes; the names are those of ``viz_lla``."""
+
+    dist: float
+    steps: int
+    normalization: str | None
+    order: int
+    ignore: str | None
+    freeze: int | str | Iterable[str] | None
+    distribution: str
+    dim: int
+    b_sqrt: bool
+    adam_lr: float | None
+
+
+class Axes(NamedTuple):
+    """Directions as they come, before any scaling.
+
+    Attributes:
+        name: what they are, for titles.
+        directions: [K, P].
+        labels: one for each, or none.
+        random: whether any other directions as random as these would do as well.
+    """
+
+    name: str
+    directions: Tensor
+    labels: tuple[str, ...] = ()
+    random: bool = False
+
+
+class Panel(NamedTuple):
+    """A titled surface through weight space with the coordinates to evaluate, [N, C]."""
+
+    title: str
+    chart: Chart
+    coords: Tensor
+
+
+def options(
+    *,
+    dist: float = 1.0,
+    steps: int = 40,
+    normalization: str | None = None,
+    order: int = 2,
+    ignore: str | None = None,
+    freeze: int | str | Iterable[str] | None = None,
+    distribution: str = "normal",
+    dim: int = 2,
+    b_sqrt: bool = True,
+    adam_lr: float | None = None,
+) -> Options:
+    """Checks the options of ``viz_lla`` that describe its panels.
+
+    Raises:
+        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
+    """
+    one_of("normalization", normalization, directions.KINDS)
+    one_of("order", order, (1, 2))
+    one_of("ignore", ignore, (None, "bias_norm"))
+    one_of("distribution", distribution, ("normal", "uniform"))
+    one_of("dim", dim, (1, 2))
+    return Options(
+        dist=finite_number("dist", dist, above=0),
+        steps=positive_int("steps", steps, least=2, most=int(POINTS ** (1 / dim))),
+        normalization=normalization,
+        order=order,
+        ignore=ignore,
+        freeze=tuple(freeze) if isinstance(freeze, Iterable) and not isinstance(freeze, str) else freeze,
+        distribution=distribution,
+        dim=dim,
+        b_sqrt=flag("b_sqrt", b_sqrt),
+        adam_lr=None if adam_lr is None else finite_number("adam_lr", adam_lr, above=0),
+    )
+
+
+def check(objective: Objective, options: Options, axes: str | Tensor) -> None:
+    """Raises what :func:`panels` would raise for these options, before there are any eigenvectors or moments.
+
+    Random directions stand in for those that are not there yet: they have parts everywhere.
+    """
+    if isinstance(axes, Tensor):
+        found = Axes("given", axes)
+    else:
+        found = _draw(objective, torch.Generator().manual_seed(0), options)._replace(name=axes)
+    _plane(objective, found, options, f"{found.name} axes")
+
+
+def panels(
+    objective: Objective,
+    options: Options,
+    *,
+    axes: str | Tensor,
+    mode: str,
+    every_mode: bool,
+    count: int,
+    generator: torch.Generator,
+    moments: Moments | None = None,
+    eigenvectors: Tensor | None = None,
+    eigenvalues: Sequence[float] = (),
+) -> Iterator[Panel]:
+    """The panels that a call of ``viz_lla`` asks for, one after another.
+
+    Args:
+        objective: gives the trained point and its layout.
+        options: how directions are made.
+        axes: ``"random"``, ``"adam"``, ``"hessian"``, or directions [2, P].
+        mode: ``"add"`` or ``"adameq"``.
+        every_mode: all modes (``viz_dev``) instead of the one described.
+        count: how many random planes.
+        generator: the source of random directions.
+        moments: needed for ``axes="adam"``.
+        eigenvectors: [2, P], needed for ``axes="hessian"``.
+        eigenvalues: theirs, for the labels of the axes.
+    """
+    fixed: Axes | None = None
+    if eigenvectors is not None:
+        labels = tuple(f"eigenvector of {value:.3g}" for value in eigenvalues)
+        fixed = Axes("hessian", eigenvectors, labels)
+    elif moments is not None:
+        fixed = Axes("adam", torch.stack([moments.first, moments.second]), ("first moment", "second moment"))
+    elif isinstance(axes, Tensor):
+        fixed = Axes("given", axes)
+
+    if every_mode:
+        yield from _all_modes(objective, generator, options, fixed, moments)
+    elif fixed is None:
+        for number in range(1, count + 1):
+            title = f"random plane {number}" if count > 1 else "random axes"
+            yield _plane(objective, _draw(objective, generator, options), options, title)
+    elif moments is not None and mode == "adameq":
+        yield _adam_update(objective, moments, options, "Adam update")
+    else:
+        yield _plane(objective, fixed, options, f"{fixed.name} axes")
+
+
+def _all_modes(
+    objective: Objective,
+    generator: torch.Generator,
+    options: Options,
+    fixed: Axes | None,
+    moments: Moments | None,
+) -> Iterator[Panel]:
+    """The original's ``viz_dev``: the same directions under several normalisations.
+
+    Always the random axes, then the fixed ones if there are any, and with ``moments`` Adam's update rule. The random
+    directions are drawn once, so that their panels differ in normalisation only.
+    """
+    for axes in (_draw(objective, generator, options), fixed):
+        if axes is None:
+            continue
+        for normalization, order in ((None, 2), ("weight", 2), ("filter", 1), ("filter", 2)):
+            variant = options._replace(normalization=normalization, order=order)
+            yield _plane(objective, axes, variant, f"{axes.name} axes, {_describe(variant)}")
+    if moments is not None:
+        for normalization in (None, "filter"):
+            variant = options._replace(normalization=normalization, order=2)
+            yield _adam_update(objective, moments, variant, f"Adam update, {_describe(variant)}")
+
+
+def _adam_update(objective: Objective, moments: Moments, options: Options, title: str) -> Panel:
+    """Adam's update with scaled moments (:func:`lla_func.geometry.adameq`).
+
+    The first coordinate runs over dist * [-1, 1], in Adam steps; the second over [0.1, 2.1], as in the original. A
+    normalisation scales Adam's step as a whole; the original scales the two moments before it divides one by the
+    other, which normalises neither.
+    """
+    lr = moments.lr if options.adam_lr is None else options.adam_lr
+    step = directions.adam_step(moments.first, moments.second, lr=lr, eps=moments.eps)
+    step = _scale(objective, step.unsqueeze(0).to(objective.theta), options)[0]
+    a = options.dist * torch.linspace(-1.0, 1.0, options.steps, dtype=torch.float64)
+    b = torch.linspace(0.1, 2.1, options.steps, dtype=torch.float64)
+    return Panel(title, charts.adameq(objective.theta, step, b_sqrt=options.b_sqrt), charts.mesh(a, b))
+
+
+def _draw(objective: Objective, generator: torch.Generator, options: Options) -> Axes:
+    drawn = directions.random(
+        objective.layout,
+        options.dim,
+        generator=generator,
+        distribution=options.distribution,
+        dtype=objective.theta.dtype,
+    )
+    return Axes("random", drawn, random=True)
+
+
+def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Panel:
+    """The plane of two directions, or the line along the first (``dim=1``), scaled and frozen as asked for."""
+    raw, dim = axes.directions, options.dim
+    if raw.ndim != 2 or len(raw) < dim or raw.shape[1] != len(objective.theta):
+        raise ValueError(f"axes has shape {list(raw.shape)}; pass directions [{dim}, {len(objective.theta)}]")
+    raw = raw[:dim].to(objective.theta)
+    if axes.random:
+        # Orthogonal among what moves: with a single element frozen elsewhere the axes would tilt.
+        moving = free(objective, options)
+        if not moving.all():
+            raw = torch.where(moving, directions.orthogonalize(raw * moving, objective.layout), raw)
+    basis = _scale(objective, raw, options)
+    if not (basis != 0).any(dim=1).all():
+        raise ValueError(
+            f"nothing moves along {title}: normalization={options.normalization!r}, ignore={options.ignore!r} and "
+            f"freeze={options.freeze!r} leave no direction, or the weights are all zero"
+        )
+    if axes.random and options.normalization == "weight":
+        # Scaling element by element tilts the axes. Orthogonalising afterwards gives the scaled form of another
+        # random direction, so nothing is lost.
+        basis = directions.orthogonalize(basis, objective.layout)
+    axis = options.dist * torch.linspace(-0.5, 0.5, options.steps, dtype=torch.float64)
+    labels = axes.labels[:dim] or None
+    chart = charts.span(objective.theta, *basis, kind="line" if dim == 1 else "plane", labels=labels)
+    return Panel(title, chart, charts.mesh(*[axis] * dim))
+
+
+def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:
+    basis = directions.normalize(
+        raw, objective.theta, objective.layout, kind=options.normalization, order=options.order
+    )
+    return _masked(objective, basis, options)
+
+
+def free(objective: Objective, options: Options) -> Tensor:
+    """What may move: the parameters that are neither ignored nor frozen, a boolean vector [P]."""
+    return _masked(objective, torch.ones_like(objective.theta)[None], options)[0] > 0
+
+
+def _masked(objective: Objective, basis: Tensor, options: Options) -> Tensor:
+    """Directions without the parts that are ignored or frozen."""
+    if options.ignore is not None:
+        basis = directions.without_bias_norm(basis, objective.layout)
+    return basis if options.freeze is None else directions.freeze(basis, objective.layout, options.freeze)
+
+
+def _describe(options: Options) -> str:
+    if options.normalization in (None, "weight"):
+        return f"{options.normalization or 'no'} norm"
+    return f"{options.normalization} L{options.order} norm"

@@ -1,0 +1,143 @@
+"""Assembly: one operator on all the data, from products on its pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lla_func._torch import Meter, differentiable, explained
+from lla_func.hessian._autotune import Build, Built, Plan, Product
+from lla_func.objective import Batch, Objective, tiles, weighed
+from lla_func.spectrum import Operator
+
+__all__ = ["assemble", "pieces"]
+
+BLOCK_BYTES = 2**28
+"""Memory for what the vectors of a block compute together."""
+
+
+def assemble(
+    objective: Objective,
+    build: Build,
+    point: Tensor,
+    plan: Plan,
+    *,
+    name: str,
+    tile: int,
+    memory: float,
+    built: Built | None = None,
+) -> Operator:
+    """The operator that sums products over all batches, each weighted by its share of the risk.
+
+    What a kernel keeps for each piece of data stays in memory if all of it fits into ``memory`` bytes; where no kernel
+    fits, nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
+
+    Args:
+        objective: where the data and the weights come from.
+        build: makes the product with the loss on one piece of data.
+        point: where it does so; gives the dimension, dtype and device of vectors.
+        plan: how products are computed.
+        name: of the operator; the kernel is added to it.
+        tile: the most samples in a piece, if the objective may be cut.
+        memory: in bytes.
+        built: a product that is there already.
+    """
+    for used in plan.kernels:
+        kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory, built=built)
+        if kept is not None:
+            break
+    else:
+        used = plan.streaming
+    name = f"{name} ({used})"
+    rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if plan.batched else 1
+
+    def products() -> Iterator[tuple[float, Product]]:
+        if kept is not None:
+            yield from kept
+        else:
+            for weight, piece in pieces(objective, tile):
+                yield weight, build(plan.streaming, piece)
+
+    def matvec(vectors: Tensor) -> Tensor:
+        _check_vectors(vectors, point, name)
+        with differentiable(), explained(name, tried=(used,)):
+            vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
+            if kept is not None and len(kept) == 1 and (objective.reduction == "mean" or kept[0][0] == 1):
+                image = _applied(kept[0][1], vectors, rows)  # the only piece has all the weight
+                return image.clone() if _shares_memory(image, vectors) else image
+            total, weights = torch.zeros_like(vectors), 0.0
+            for weight, product in products():
+                total.add_(_applied(product, vectors, rows), alpha=weight)
+                weights += weight
+            return total.div_(weights) if objective.reduction == "mean" else total
+
+    return Operator(matvec, len(point), point.dtype, point.device, name)
+
+
+def pieces(objective: Objective, tile: int) -> Iterator[tuple[float, Batch]]:
+    """The batches that count, with their weights, cut into tiles where that is allowed."""
+    for batch in objective.batches:
+        yield from weighed(objective, tiles(batch, tile) if objective.separable else (batch,))
+
+
+def _keep(
+    objective: Objective,
+    build: Build,
+    kernel: str,
+    *,
+    name: str,
+    tile: int,
+    memory: float,
+    built: Built | None,
+) -> tuple[list[tuple[float, Product]] | None, int]:
+    """The products of all pieces, or None if they need more memory than there is; and what a large one needs."""
+    stored = isinstance(objective.batches, (list, tuple))
+    kept, used, largest = [], 0, 0
+    with differentiable(), explained(name, tried=(kernel,)):
+        for weight, piece in pieces(objective, tile):
+            if built is not None and built.kernel == kernel and built.piece is piece:
+                product, size = built.product, built.kept
+            else:
+                with Meter() as meter:
+                    product = build(kernel, piece)
+                size = meter.kept()
+            leaves = [leaf for leaf in pytree.tree_leaves(piece) if isinstance(leaf, Tensor)]
+            data = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+            used += size + (0 if stored else data)  # streamed data lives as long as what refers to it
+            # Where nothing is kept, activations are guessed to be some eight times the data.
+            largest = max(largest, size, 8 * data)
+            if used > memory:
+                return None, largest
+            kept.append((weight, product))
+    return kept, largest
+
+
+def _applied(product: Product, vectors: Tensor, rows: int) -> Tensor:
+    """The product with a vector, or with the vectors of a block, ``rows`` of them at a time."""
+    if vectors.ndim == 1:
+        return product(vectors).detach()
+    if rows == 1 or len(vectors) < 2:
+        return torch.stack([product(v).detach() for v in vectors]) if len(vectors) else vectors
+    return torch.func.vmap(product, chunk_size=rows)(vectors).detach()
+
+
+def _shares_memory(image: Tensor, vectors: Tensor) -> bool:
+    return image.untyped_storage().data_ptr() == vectors.untyped_storage().data_ptr()
+
+
+def _check_vectors(vectors: Tensor, point: Tensor, name: str) -> None:
+    if not isinstance(vectors, Tensor):
+        raise TypeError(f"vectors is of type {type(vectors).__name__}; {name} takes a tensor [P] or [B, P]")
+    if vectors.ndim not in (1, 2) or vectors.shape[-1] != len(point):
+        raise ValueError(
+            f"vectors has shape {list(vectors.shape)}; {name} takes [P] or [B, P] with P={len(point)}"
+        )
+    for what in ("dtype", "device"):
+        came, needed = getattr(vectors, what), getattr(point, what)
+        if came != needed:
+            raise ValueError(
+                f"vectors has {what} {came}, but {name} is on {what} {needed}; pass vectors.to(operator.{what})"
+            )

@@ -1,0 +1,194 @@
+"""Jobs: what is asked of an operator, checked; and how it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lla_func._torch import differentiable, explained, free_memory, load_forward_mode, noticed
+from lla_func.errors import finite_number, flag, names, one_of, positive_int
+from lla_func.hessian._assembly import assemble
+from lla_func.hessian._autotune import Build, Plan, rehearse, settle
+from lla_func.hessian._kernels import KERNELS
+from lla_func.hessian._verify import check_reproducible, check_symmetric
+from lla_func.objective import Objective, beginning
+from lla_func.spectrum import Operator
+
+__all__ = ["Job", "carry_out", "check", "prepare"]
+
+TILE = 1024
+"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
+
+
+class Job(NamedTuple):
+    """What is asked of an operator.
+
+    Attributes:
+        name: of the matrix, with the parameters it is restricted to.
+        point: the variables x at the point under study: theta [P], or a part of it.
+        theta: maps x to what the loss takes for theta.
+        kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`.
+    """
+
+    name: str
+    point: Tensor
+    theta: Callable[[Tensor], Any]
+    kernel: str
+    blocks: str
+    tile: int
+    memory: float
+
+
+def prepare(
+    objective: Objective,
+    name: str,
+    parameters: str | Iterable[str] | None,
+    *,
+    kernel: str,
+    blocks: str,
+    tile: int | None,
+    memory: float | None,
+) -> Job:
+    """Checks what all operators have in common."""
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective is of type {type(objective).__name__}; an Objective is needed: metric.objective(model), or "
+            "from_loss(...) for a pure loss"
+        )
+    if objective.adapt is not None:
+        raise ValueError(
+            "the loss depends on theta also through statistics of all the data (recalibrated BatchNorm), which has no "
+            "derivative here; make the objective with batchnorm='eval' or 'batch'"
+        )
+    one_of("kernel", kernel, ("auto", "timed", *KERNELS))
+    one_of("blocks", blocks, ("auto", "vmap", "rows"))
+    if tile is not None and not objective.separable:
+        raise ValueError(f"tile={tile!r}, but the objective is not separable: its batches can't be cut")
+    if memory is not None and finite_number("memory", memory) < 0:
+        raise ValueError(f"memory={memory!r} is negative; pass a number of bytes, 0 to keep nothing")
+    point, theta = objective.theta.detach(), lambda x: x
+    if parameters is not None:
+        patterns = names("parameters", parameters, otherwise=", or None for all parameters")
+        point, theta = _restricted(objective, objective.layout.matching(patterns, name="parameters"))
+        name = f"{name} of {', '.join(patterns)}"
+    if _check_loss(objective, name):
+        if kernel in KERNELS and kernel != "vjp":
+            raise ValueError(
+                f"kernel={kernel!r} can't see the derivatives that the loss takes on its way by torch.autograd; pass "
+                "kernel='vjp', or take them by torch.func.grad"
+            )
+        kernel = "vjp"
+    load_forward_mode()
+    return Job(
+        name=name,
+        point=point,
+        theta=theta,
+        kernel=kernel,
+        blocks=blocks,
+        tile=TILE if tile is None else positive_int("tile", tile),
+        memory=free_memory(point.device) / 2 if memory is None else memory,
+    )
+
+
+def check(objective: Objective) -> None:
+    """Raises what :func:`lla_func.hessian.hessian` would raise for this objective before its first product."""
+    prepare(objective, "the Hessian", None, kernel="auto", blocks="auto", tile=None, memory=None)
+
+
+def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """The chosen parameters as a vector, and theta as a function of it, everything else constant.
+
+    A loss of named tensors sees constants as such, and their derivatives are not computed. A loss of a flat theta
+    needs it in one piece, and derivatives with respect to all of it are.
+    """
+    theta, layout = objective.theta.detach(), objective.layout
+    part = layout.only(chosen)
+    point = torch.cat([theta[layout.slices[i]] for i in chosen])
+
+    def assembled(x: Tensor) -> Mapping[str, Tensor] | Tensor:
+        named = layout.unravel(theta) | part.unravel(x)
+        return named if objective.named else torch.cat([named[name].reshape(-1) for name in layout.names])
+
+    return point, assembled
+
+
+def _check_loss(objective: Objective, name: str) -> bool:
+    """Raises unless the loss is a scalar that depends on theta; errors in the loss itself come up here, unchanged.
+
+    Returns:
+        whether it takes derivatives on its way that transforms of torch.func don't see.
+    """
+    with differentiable(), _Derivatives() as derivatives:
+        leaf = objective.theta.detach().requires_grad_()
+        value = objective.loss(leaf, beginning(objective, 16))
+    if not isinstance(value, Tensor) or value.ndim:
+        came = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ValueError(
+            f"the loss is {came}; {name} needs a tensor without axes: the mean or sum over a batch"
+        )
+    if not value.requires_grad:
+        raise ValueError(
+            f"the loss does not depend on theta in a way that can be differentiated, which {name} needs. Look for "
+            ".detach(), .item(), numpy or torch.no_grad() in the loss"
+        )
+    return derivatives.taken
+
+
+class _Derivatives(TorchFunctionMode):
+    """Watches for derivatives that are taken by autograd itself, not by a transform of torch.func."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = False
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward):
+            self.taken |= torch._C._functorch.peek_interpreter_stack() is None
+        return function(*args, **(kwargs or {}))
+
+
+@noticed()
+def carry_out(
+    objective: Objective,
+    build: Build,
+    job: Job,
+    *,
+    plan: Plan | None = None,
+    probe: bool = True,
+    tolerance: float | None = None,
+) -> Operator:
+    """Plans the products (unless told how), assembles them to an operator and probes that.
+
+    Args:
+        objective: the loss and its data.
+        build: makes the product with the loss on one piece of data.
+        job: the checked options.
+        plan: how products are computed; by default as the job asks for.
+        probe: whether to test reproducibility and symmetry.
+        tolerance: of the symmetry (:func:`lla_func.hessian.check_symmetric`).
+    """
+    scale = abs(check_reproducible(objective, job.name)) if flag("probe", probe) else 0.0
+    if plan is None and job.kernel in KERNELS and job.blocks != "auto":
+        plan = Plan((job.kernel,), job.kernel, batched=job.blocks == "vmap")
+    built = None
+    if plan is None:
+        kernels = (job.kernel,) if job.kernel in KERNELS else tuple(KERNELS)
+        with explained(job.name, tried=kernels):
+            if job.kernel == "timed":
+                plan = rehearse(objective, build, job.point, kernels, blocks=job.blocks)
+            else:
+                plan, built = settle(objective, build, job.point, kernels, blocks=job.blocks)
+    operator = assemble(
+        objective, build, job.point, plan, name=job.name, tile=job.tile, memory=job.memory, built=built
+    )
+    if probe:
+        # Where products should vanish, rounding leaves some of the loss in them.
+        floor = 10 * torch.finfo(job.point.dtype).eps * scale
+        # Stored data and a loss that came out the same twice need no third product; data that streams may change.
+        stored = isinstance(objective.batches, (list, tuple))
+        check_symmetric(operator, tolerance=tolerance, floor=floor, repeat=not stored)
+    return operator

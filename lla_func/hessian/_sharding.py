@@ -1,0 +1,105 @@
+"""Hessian work shared out: each process multiplies with its part of the data, and one sum joins the products.
+
+The risk is a weighted mean over batches, so its Hessian times a vector is the same weighted mean of products with parts
+of the data. Everything else, Krylov spaces, probes, stopping rules, is a function of products and seeds, and runs alike
+in all processes: after each sum they all hold the same numbers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from lla_func.errors import instance
+from lla_func.objective import Batch, Objective, beginning, samples, weighed
+from lla_func.spectrum import Operator
+
+__all__ = ["is_first", "part", "shared"]
+
+Build = Callable[..., Operator]
+
+
+def is_first(group: Any) -> bool:
+    """Whether this process is the one that writes and draws: rank 0 of the group, or the only one."""
+    if group is not None:
+        instance("group", group, dist.ProcessGroup, "a torch.distributed process group, or None")
+    return group is None or dist.get_rank(group) == 0
+
+
+def shared(build: Build, objective: Objective, *, group: Any, **options: Any) -> Operator:
+    """The operator of an objective, its data shared out among the processes of a group.
+
+    Every process of the group has to make this call, and the same products afterwards. A product costs one
+    ``all_reduce`` of the vector or block of vectors.
+
+    Args:
+        build: makes an operator of an objective, such as :func:`lla_func.hessian.hessian`.
+        objective: the whole one, the same in all processes.
+        group: a ``torch.distributed`` process group; None for this process alone.
+        options: of ``build``.
+
+    Returns:
+        the operator, equal to ``build(objective, **options)`` to rounding.
+    """
+    if group is None or (size := dist.get_world_size(group)) == 1:
+        return build(objective, **options)
+    mine = part(objective, dist.get_rank(group), size)
+    weight = sum((weight for weight, _ in weighed(mine, mine.batches)), 0.0)
+    idle = weight == 0
+    if (
+        idle
+    ):  # fewer batches than processes: this one adds nothing, but needs to know the operator's dimension
+        mine = objective._replace(batches=[beginning(objective, 1)])
+    local = build(mine, **options)
+    total = torch.tensor(weight, dtype=torch.float64, device=local.device)
+    dist.all_reduce(total, group=group)
+    share = weight / float(total) if objective.reduction == "mean" else 1.0
+
+    def matvec(vectors: Tensor) -> Tensor:
+        result = torch.zeros_like(vectors) if idle else local.matvec(vectors).mul(share).contiguous()
+        dist.all_reduce(result, group=group)
+        return result
+
+    return local._replace(matvec=matvec, name=f"{local.name}, {size} processes")
+
+
+def part(objective: Objective, rank: int, size: int) -> Objective:
+    """The objective on the part of the data that falls to one of ``size`` processes.
+
+    Every batch is cut into ``size`` pieces where that is allowed; otherwise whole batches go round.
+
+    Example:
+        >>> from lla_func import from_loss
+        >>> data = [torch.arange(5.0)]
+        >>> objective = from_loss(lambda theta, x: (x * theta).sum(), torch.ones(1), data, separable=True)
+        >>> [part(objective, rank, 2).batches for rank in range(2)]
+        [[tensor([0., 1.])], [tensor([2., 3., 4.])]]
+    """
+    batches: Iterable[Batch] = _Part(objective, rank, size)
+    return objective._replace(batches=list(batches) if isinstance(objective.batches, Sequence) else batches)
+
+
+class _Part:
+    """One process's part of batches, cut while going over them."""
+
+    def __init__(self, objective: Objective, rank: int, size: int) -> None:
+        self.objective, self.rank, self.size = objective, rank, size
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, batch in enumerate(self.objective.batches):
+            count = samples(batch)
+            leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+            if not self.objective.separable or any(leaf.ndim == 0 or len(leaf) != count for leaf in leaves):
+                if index % self.size == self.rank:
+                    yield batch
+                continue
+            start, stop = count * self.rank // self.size, count * (self.rank + 1) // self.size
+            if stop > start:
+                yield pytree.tree_map(
+                    lambda x, a=start, b=stop: x[a:b] if isinstance(x, Tensor) else x, batch
+                )

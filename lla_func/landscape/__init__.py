@@ -1,0 +1,44 @@
+"""Values on a chart: evaluated by the fastest engine, sampled, and kept on disk."""
+
+from __future__ import annotations
+
+from lla_func.landscape import _store as store
+from lla_func.landscape._checkpoint import directions_of, directory, load_landscape
+from lla_func.landscape._curvature import Curvature, measured_curvature
+from lla_func.landscape._evaluate import check_work, evaluate
+from lla_func.landscape._evaluator import EngineFallbackWarning
+from lla_func.landscape._landscape import Landscape, axes, describe, surface
+from lla_func.landscape._manifest import MANIFEST
+from lla_func.landscape._manifest import read as read_manifest
+from lla_func.landscape._store import (
+    PathLike,
+    append_line,
+    file_name,
+    replacing,
+    save_json,
+    writable_directory,
+)
+
+__all__ = [
+    "MANIFEST",
+    "Curvature",
+    "EngineFallbackWarning",
+    "Landscape",
+    "PathLike",
+    "append_line",
+    "axes",
+    "check_work",
+    "describe",
+    "directions_of",
+    "directory",
+    "evaluate",
+    "file_name",
+    "load_landscape",
+    "measured_curvature",
+    "read_manifest",
+    "replacing",
+    "save_json",
+    "store",
+    "surface",
+    "writable_directory",
+]

@@ -1,0 +1,271 @@
+"""The grid: losses at any number of points of a chart."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lla_func._torch import full_precision, noticed, without_autocast
+from lla_func.errors import finite_number, finite_tensor, flag, instance, numbers_of, one_of, positive_int
+from lla_func.geometry import Chart, mesh_axes, summary
+from lla_func.landscape import _checkpoint as checkpoint
+from lla_func.landscape._chebyshev import sample
+from lla_func.landscape._evaluator import EngineFallbackWarning, Evaluator
+from lla_func.landscape._landscape import Landscape, axes, describe, surface
+from lla_func.landscape.engines import ENGINES, Plan, checked
+from lla_func.objective import Objective, check
+
+__all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
+
+
+COARSE = (torch.bfloat16, torch.float16)
+"""Dtypes whose steps show in a surface."""
+
+FEW = 150
+"""About as many points as Chebyshev sampling takes."""
+
+
+def evaluate(
+    objective: Objective,
+    chart: Chart,
+    coords: Tensor,
+    *,
+    engine: str = "auto",
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
+    memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+    log_tol: bool = False,
+    tf32: bool = False,
+    store: str | Path | None = None,
+    progress: bool = False,
+) -> Landscape:
+    """Evaluates the risk at points of a chart, exactly.
+
+    Args:
+        objective: the function to evaluate.
+        chart: a surface through weight space.
+        coords: coordinates, [N, C], finite.
+        engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), ``"hoisted"`` (what all
+            points share is computed once, :mod:`lla_func.landscape.engines._hoisted`), ``"compiled"`` (the same through
+            ``torch.compile``, for long jobs) or ``"auto"``: the fastest in a trial on the job's first points
+            (:mod:`lla_func.landscape._autotune`), or, in jobs of less than about a second, the one that a count of
+            operations suggests. Every engine but the loop is checked against the loop on two points; one that can't run
+            the objective, or fails the check, gives way to the loop with an :class:`EngineFallbackWarning` (``"auto"``
+            takes the loop quietly where the objective can't be recorded).
+        points_per_pass: how many points share each operation. Halved when memory runs out.
+        samples_per_tile: how many samples are computed together, where batches may be cut.
+        channels_last: whether images have their channels innermost in memory.
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of ``engine`` and
+            the three options before. All engines and plans give the same losses to rounding; the same plan gives the
+            same bits, while a trial, which goes by the clock, may end with another plan in another run.
+        memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
+            hoisted engine estimates its need from it before it allocates.
+        sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until the estimated
+            error of a polynomial through them is within ``tol``, and interpolates; coords have to be a mesh. A surface
+            that isn't smooth enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``
+            (:class:`lla_func.landscape.Sampling`).
+        tol: the estimated error that ``"chebyshev"`` may leave, as a part of the surface's range. A needle narrower
+            than the spacing of the points evaluated, about a sixth of the extent, can be missed.
+        log_tol: whether the log-loss has to be within ``tol`` of its range as well.
+        tf32: whether a GPU may compute float32 products with ten bits of mantissa, for a quick preview: faster, with
+            errors of about 1e-3. The check against the loop then compares two such results.
+        store: a folder that keeps finished points on disk (:mod:`lla_func.landscape._checkpoint`). The same call goes
+            on where it was interrupted, along the same plan, so that the losses are bit for bit those of an unbroken
+            run. Several processes that make the same call with the same folder share the work; each returns the whole
+            landscape.
+            A finished store is read by :func:`lla_func.landscape.load_landscape`, and by the same call.
+        progress: whether to show a progress bar.
+
+    Returns:
+        the landscape, with ``center`` NaN.
+
+    Raises:
+        ValueError: coords has another shape than [N, C], is empty or not finite; the chart or the objective is
+            malformed; store holds another job.
+
+    Example:
+        >>> from lla_func.geometry import line
+        >>> from lla_func import from_loss
+        >>> bowl = from_loss(lambda theta, batch: theta.square().sum(), torch.zeros(2))
+        >>> evaluate(bowl, line(bowl.theta, torch.tensor([3.0, 4.0])), torch.tensor([[0.0], [1.0]])).losses
+        tensor([ 0., 25.], dtype=torch.float64)
+    """
+    check(objective)
+    instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
+    coords = _check_coords(coords, chart)
+    for option, value in (("log_tol", log_tol), ("tf32", tf32), ("progress", progress)):
+        flag(option, value)
+    finite_tensor("chart.origin", chart.origin, ("P",))
+    finite_tensor("chart.basis", chart.basis, ("K", len(chart.origin)))
+    if chart.origin.shape != objective.theta.shape:
+        raise ValueError(
+            f"chart has P={len(chart.origin)} parameters, the objective P={len(objective.theta)}"
+        )
+    options, given_plan = check_work(
+        engine=engine,
+        points_per_pass=points_per_pass,
+        samples_per_tile=samples_per_tile,
+        channels_last=channels_last,
+        plan=plan,
+        memory_budget=memory_budget,
+        sampling=sampling,
+        tol=tol,
+    )
+    if sampling == "chebyshev":
+        mesh_axes(coords)
+    if store is not None:
+        store = checkpoint.directory("store", store)
+
+    make = partial(
+        Evaluator,
+        objective,
+        chart,
+        engine=engine,
+        count=len(coords) if sampling == "grid" else min(len(coords), FEW),
+        options=options,
+    )
+    start = time.perf_counter()
+    bar = tqdm(
+        total=len(coords) if sampling == "grid" else None, unit="point", disable=not progress, leave=False
+    )
+    with bar, noticed(), torch.no_grad(), full_precision(not tf32), without_autocast():
+        if store is None:
+            working, rates = make(plan=given_plan, advance=bar.update), []
+            losses_at: Callable[[Tensor], Tensor] = working
+        else:
+            settings = {
+                "sampling": sampling,
+                "tol": tol,
+                "log_tol": log_tol,
+                "tf32": tf32,
+                "engine": engine,
+                **options,
+            }
+            settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
+            identity = checkpoint.identity(objective, chart, coords, settings)
+            job = checkpoint.begin(store, identity, lambda: _settled(make(plan=given_plan), coords))
+            if job.landscape is not None:
+                return job.landscape
+            working, rates = make(plan=job.plan), job.rates
+            losses_at = checkpoint.remembered(working, job, advance=_updating(bar))
+        if sampling == "grid":
+            values, sampled = losses_at(coords), None
+        else:
+            result = sample(losses_at, mesh_axes(coords), tol=float(tol), log=log_tol)  # type: ignore[arg-type]
+            values = result.losses
+            sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
+            del sampled["losses"]
+    diagnostics = {
+        "engine": working.engine,
+        "points_per_pass": working.plan.points_per_pass,
+        "plan": working.plan._asdict(),
+        "rates": rates or working.rates,
+        "check": working.check,
+        "sampling": sampled,
+        "tf32": tf32,
+        "store": None if store is None else str(store),
+        "seconds": (seconds := time.perf_counter() - start),
+        "points_per_second": working.evaluations / seconds,
+        "nonfinite": int((~torch.isfinite(values)).sum()),
+        "fallback": working.fallback,
+        **objective.notes,
+    }
+    if objective.theta.dtype in COARSE:
+        warnings.warn(
+            f"the model is in {str(objective.theta.dtype).removeprefix('torch.')}, which leaves "
+            f"{len(values.unique())} distinct losses at {len(values)} points; dtype=torch.float32 (of viz_lla, or of "
+            "metric.objective) evaluates a copy of it in more precision",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    landscape = Landscape(coords, values, summary(chart), diagnostics)
+    if store is not None:
+        checkpoint.finish(job, landscape)
+    return landscape
+
+
+def check_work(
+    *,
+    engine: str = "auto",
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Plan | Mapping[str, Any] | None = None,
+    memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+) -> tuple[dict[str, Any], Plan | None]:
+    """Checks how :func:`evaluate` is asked to work: everything but the points.
+
+    Returns:
+        the options of an engine, and the plan given.
+
+    Raises:
+        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
+    """
+    one_of("engine", engine, ("auto", *ENGINES))
+    given = {
+        "points_per_pass": points_per_pass,
+        "samples_per_tile": samples_per_tile,
+        "memory_budget": memory_budget,
+    }
+    options: dict[str, Any] = {
+        name: None if value is None else positive_int(name, value) for name, value in given.items()
+    }
+    options["channels_last"] = None if channels_last is None else flag("channels_last", channels_last)
+    one_of("sampling", sampling, ("grid", "chebyshev"))
+    if sampling == "chebyshev" and tol is None:
+        raise ValueError(
+            "sampling='chebyshev' needs tol, the estimated error allowed as a part of the surface's range"
+        )
+    if sampling == "grid" and tol is not None:
+        raise ValueError(f"tol={tol!r} is for sampling='chebyshev'; a grid has no error")
+    if tol is not None:
+        finite_number("tol", tol, above=0)
+    return options, None if plan is None else checked(plan, ENGINES)
+
+
+def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
+    coords = finite_tensor("coords", numbers_of("coords", coords), floating=False)
+    coords = coords.detach().to("cpu", torch.float64)
+    if coords.ndim != 2 or coords.shape[1] != chart.dim:
+        raise ValueError(f"coords has shape {list(coords.shape)}, a {chart.kind} needs [N, {chart.dim}]")
+    if len(coords) == 0:
+        raise ValueError("coords is empty; at least one point is needed")
+    if not torch.isfinite(coords).all():
+        raise ValueError("coords has NaN or infinite values")
+    return coords
+
+
+def _settled(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
+    """The plan that a job is going to follow, proven on two points, and the rates of the trial."""
+    trying.settle(coords)
+    trying(coords[:2])
+    return trying.plan, trying.rates
+
+
+def _updating(bar: Any) -> Callable[[int], Any]:
+    """Advances a progress bar; what was finished before counts as its beginning, so that the rate is right."""
+    first = True
+
+    def advance(points: int) -> None:
+        nonlocal first
+        if first:
+            bar.reset()
+            bar.initial = points
+            first = False
+        bar.update(points)
+
+    return advance

@@ -1,0 +1,151 @@
+"""An evaluator: one engine kept ready for a job, checked before it is trusted, replaced when it can't do it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lla_func._torch import out_of_memory, raise_if_interrupted
+from lla_func.geometry import Chart
+from lla_func.graph import TraceError
+from lla_func.landscape import _autotune as trial
+from lla_func.landscape.engines import ENGINES, Plan, Run, choose, compare, halved
+from lla_func.objective import Objective
+
+__all__ = ["EngineFallbackWarning", "Evaluator"]
+
+
+class EngineFallbackWarning(RuntimeWarning):
+    """An engine could not evaluate the objective and another one took over; the losses are right all the same."""
+
+
+class Evaluator:
+    """The risk at any coordinates of a chart.
+
+    Args:
+        objective, chart: the job.
+        engine: the name of an engine, or ``"auto"``.
+        count: about how many points there will be, for ``"auto"``.
+        options: the engine's ``points_per_pass``, ``samples_per_tile``, ``channels_last`` and ``memory_budget``.
+        plan: a plan to follow exactly; then engine and options don't count, but for the budget.
+        advance: called with the number of points done.
+
+    Attributes:
+        engine: the name of the engine in use.
+        plan: how it cuts the work.
+        rates: what the contenders of the trial took, in seconds a point; empty if there was none.
+        check: its agreement with the loop, or None if there was nothing to check.
+        fallback: why another engine than the one asked for is in use, or None.
+        evaluations: how many points were computed.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        chart: Chart,
+        *,
+        engine: str,
+        count: int,
+        options: Mapping[str, Any],
+        plan: Plan | None = None,
+        advance: Callable[[int], Any] = lambda points: None,
+    ) -> None:
+        self.objective = objective
+        self.chart = chart
+        self.asked = engine if plan is None else plan.engine
+        self.count = count
+        self.options = dict(options) | ({} if plan is None else plan.options())
+        self.advance = advance
+        self.engine = self.asked
+        self.plan = plan or Plan(self.asked)
+        self.rates: list[dict[str, Any]] = []
+        self.check: dict[str, float] | None = None
+        self.fallback: str | None = None
+        self.evaluations = 0
+        self._run: Run | None = None
+        self._known: tuple[Tensor, Tensor] | None = None  # what the trial computed: coefficients and losses
+
+    def settle(self, coords: Tensor) -> None:
+        """Decides on engine and plan, by a trial on the first of these points where that is worth it."""
+        if self.engine != "auto":
+            return
+        contenders, trial_pays = choose(self.objective, self.chart, self.count)
+        self.engine = contenders[0]
+        rows = self._coefficients(coords[: 4 * trial.POINTS])
+        if not trial_pays or len(rows) < 2:
+            return
+        try:
+            best, self.rates = trial.hold(
+                self.objective, self.chart, rows, count=self.count, options=self.options, engines=contenders
+            )
+        except Exception as error:
+            self._recover(error)
+            return
+        self.engine, self._run, self.plan, self.check = best.plan.engine, best.run, best.plan, best.check
+        self.options |= best.plan.options()
+        self._known = rows[: len(best.losses)], best.losses
+
+    def __call__(self, coords: Tensor) -> Tensor:
+        """The losses [N] at coordinates [N, C], float64 on the CPU."""
+        self.settle(coords)
+        coefficients = self._coefficients(coords)
+        losses = torch.empty(len(coefficients), dtype=torch.float64)
+        done = self._first(coefficients, losses)
+        while done < len(coefficients):
+            try:
+                if self._run is None:
+                    self._run, self.plan = ENGINES[self.engine](self.objective, self.chart, **self.options)
+                rows = coefficients[done : done + self.plan.chunk]
+                values = self._run(rows)
+                if self.engine != "loop" and self.check is None:
+                    self.check = compare(self.objective, self.chart, rows, values)
+            except Exception as error:
+                self._recover(error)
+                continue
+            losses[done : done + len(rows)] = values
+            done += len(rows)
+            self.evaluations += len(rows)
+            self.advance(len(rows))
+            raise_if_interrupted()
+        return losses
+
+    def _coefficients(self, coords: Tensor) -> Tensor:
+        """In float64 whatever the dtype of theta, whose steps may be coarser than those of the grid."""
+        return self.chart.coefficients(coords).to(self.chart.basis.device, torch.float64)
+
+    def _first(self, coefficients: Tensor, losses: Tensor) -> int:
+        """Fills in what the trial's winner computed, if these points begin with it, and returns how many they are."""
+        if self._known is None:
+            return 0
+        rows, values = self._known
+        self._known = None
+        size = len(rows) // self.plan.points_per_pass * self.plan.points_per_pass
+        if size == 0 or not torch.equal(coefficients[:size], rows[:size]):
+            return 0
+        losses[:size] = values[:size]
+        self.evaluations += size
+        self.advance(size)
+        return size
+
+    def _recover(self, error: Exception) -> None:
+        """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""
+        raise_if_interrupted(error)
+        smaller = halved(self.plan) if out_of_memory(error) else None
+        if smaller is not None:
+            self.options |= smaller
+        elif self.engine != "loop":
+            self.fallback = f"engine {self.engine!r} cannot evaluate this objective ({_first_line(error)})"
+            if self.asked != "auto" or not isinstance(error, TraceError):
+                warnings.warn(f"{self.fallback}; the loop takes over", EngineFallbackWarning, stacklevel=4)
+            self.engine = "loop"
+        else:
+            raise error
+        self._run = None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,0 +1,76 @@
+"""Landscape: the losses at points of a chart, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lla_func.geometry import mesh_axes
+
+__all__ = ["Landscape", "axes", "describe", "surface"]
+
+
+class Landscape(NamedTuple):
+    """The losses at points of a chart.
+
+    Attributes:
+        coords: coordinates, [N, C] float64 on the CPU.
+        losses: the risk at each point, [N] float64 on the CPU; NaN or infinite where the model gives that.
+        chart: the chart's summary (:func:`lla_func.geometry.summary`).
+        diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``plan`` (how the work was cut),
+            ``rates`` (what the contenders of a trial took), ``check`` (the agreement with the loop), ``sampling``,
+            ``seconds``, ``points_per_second``, ``nonfinite`` (the count of such losses), ``fallback`` (why another
+            engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
+        center: the loss at the chart's center, NaN if it was not evaluated.
+    """
+
+    coords: Tensor
+    losses: Tensor
+    chart: dict[str, Any]
+    diagnostics: dict[str, Any]
+    center: float = float("nan")
+
+
+def describe(diagnostics: Mapping[str, Any]) -> str:
+    """The plan of a landscape and what its contenders took, as text for people.
+
+    Args:
+        diagnostics: of a :class:`Landscape`.
+    """
+
+    def cut(plan: Mapping[str, Any]) -> str:
+        parts = [str(plan["engine"])]
+        if plan["samples_per_tile"] is not None:
+            parts.append(f"tiles of {plan['samples_per_tile']} samples")
+        if plan["points_per_pass"] > 1:
+            parts.append(f"{plan['points_per_pass']} points a pass")
+        if plan["channels_last"]:
+            parts.append("channels last")
+        return ", ".join(parts)
+
+    plan = diagnostics["plan"]
+    lines = [
+        f"plan: {cut(plan)}; workers: {plan['workers']}; {diagnostics['points_per_second']:.4g} points a second"
+    ]
+    for rate in diagnostics["rates"]:
+        if "failed" in rate:
+            lines.append(f"  tried {rate['engine']}: failed with {rate['failed']}")
+        else:
+            lines.append(f"  tried {cut(rate)}: {1e3 * rate['seconds_per_point']:.3g} ms a point")
+    return "\n".join(lines)
+
+
+def axes(landscape: Landscape) -> tuple[Tensor, ...]:
+    """The C axes of a landscape that was evaluated on a mesh, each sorted and float64.
+
+    Raises:
+        ValueError: the coordinates are not a full mesh.
+    """
+    return mesh_axes(landscape.coords)
+
+
+def surface(landscape: Landscape) -> Tensor:
+    """The losses of a mesh as an array with one axis for each coordinate: [steps, steps] for a plane."""
+    return landscape.losses.reshape([len(axis) for axis in axes(landscape)])

@@ -1,0 +1,113 @@
+"""The manifest of a store: which job its folder holds, and along which plan."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lla_func.files import fingerprint
+from lla_func.geometry import Chart
+from lla_func.landscape.engines import ENGINES, checked, tolerance
+from lla_func.objective import Objective, risk, weigh
+
+__all__ = ["FORMAT", "MANIFEST", "check_same", "checksum", "identity", "read"]
+
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1 has no checksums."""
+
+MANIFEST = "manifest.json"
+
+
+def identity(
+    objective: Objective, chart: Chart, coords: Tensor, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What makes a job this one and no other, in JSON's types.
+
+    Data that are streamed are known by their first batch only. A changed criterion or model shows in the loss at
+    the point under study.
+    """
+    batches = objective.batches
+    streamed = not isinstance(batches, Sequence)
+    known = [next(iter(batches))] if streamed else list(batches)
+    data = fingerprint(known[0] if streamed else known)
+    weights = None if objective.weight is None else [weigh(objective, batch) for batch in known]
+    return {
+        "theta": fingerprint(objective.theta),
+        "directions": fingerprint((chart.origin, chart.basis)),
+        "points": fingerprint((coords, chart.coefficients(coords))),
+        "data": f"{data}, first batch" if streamed else data,
+        "weights": weights,
+        "loss": float(risk(objective)),
+        "notes": dict(objective.notes),
+        "settings": dict(settings),
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest says, if all of it can be believed; its ``checksum`` is None in format 1.
+
+    Raises:
+        ValueError: it can't; the file, the reason and the ways out are named.
+    """
+    path = folder / MANIFEST
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(known, dict) or type(known.get("format")) is not int:
+            raise ValueError("it has no format")
+        if known["format"] not in READABLE:
+            raise NotImplementedError
+        if known.setdefault("checksum", None) != (checksum(known) if known["format"] > 1 else None):
+            raise ValueError("its checksum is another")
+        job, rates = known["job"], known["rates"]
+        checked(known["plan"], ENGINES)
+        float(job["loss"])
+        if not all(isinstance(group, dict) for group in (job["settings"], job["notes"], *rates)):
+            raise ValueError("settings, notes or rates are no mappings")
+    except NotImplementedError:
+        raise ValueError(
+            f"{str(path)!r} was written by another version of lla_func (format {known['format']}, this one reads "
+            f"{' and '.join(map(str, READABLE))}); choose another folder, or go on with that version"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(
+            f"{str(path)!r} is damaged ({reason}). Put back a copy of it, or delete its folder and begin anew: without "
+            "it the chunks can't be told from those of another job"
+        ) from error
+    return known
+
+
+def checksum(manifest: Mapping[str, Any]) -> str:
+    """Of a manifest, in JSON's types."""
+    content = {key: value for key, value in manifest.items() if key != "checksum"}
+    return fingerprint(json.dumps(content, sort_keys=True))
+
+
+def check_same(folder: Path, known: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+    """Raises a ValueError that names what differs if the folder holds another job."""
+    before, now = known["job"], json.loads(json.dumps(job))
+    differ = [key for key in now if key not in ("loss", "settings", "notes") and before.get(key) != now[key]]
+    for group in ("settings", "notes"):
+        keys = {**before[group], **now[group]}
+        differ += [
+            f"{key} ({before[group].get(key)!r} there, {now[group].get(key)!r} now)"
+            for key in keys
+            if before[group].get(key) != now[group].get(key)
+        ]
+    bound = tolerance(torch.float32)  # the loss at the center may differ by rounding, from machine to machine
+    there, here = float(before["loss"]), float(now["loss"])
+    same = math.isclose(there, here, rel_tol=bound) or (math.isnan(there) and math.isnan(here))
+    if not same and not differ:
+        differ.append(f"the loss at the center ({before['loss']!r} there, {now['loss']!r} now)")
+    if differ:
+        raise ValueError(
+            f"store={str(folder)!r} holds another job; what differs: {', '.join(differ)}. Choose another folder for "
+            "this one, or repeat the call that began the other"
+        )

@@ -1,0 +1,22 @@
+"""Engines: ways to compute the risk at many points of a chart, all with one signature."""
+
+from __future__ import annotations
+
+from lla_func.landscape.engines._compiled import compiler
+from lla_func.landscape.engines._cost import choose
+from lla_func.landscape.engines._engines import ENGINES, Run
+from lla_func.landscape.engines._plan import Plan, checked, halved
+from lla_func.landscape.engines._verify import agree, compare, tolerance
+
+__all__ = [
+    "ENGINES",
+    "Plan",
+    "Run",
+    "agree",
+    "checked",
+    "choose",
+    "compare",
+    "compiler",
+    "halved",
+    "tolerance",
+]

@@ -1,0 +1,52 @@
+"""Engines: ways to compute the risk at many points of a chart, all with one signature.
+
+An engine is a function ``prepare(objective, chart, *, points_per_pass, samples_per_tile, channels_last,
+memory_budget)`` that returns ``(run, plan)``. ``run`` maps coefficients [N, K] of the chart's basis, float64, to the
+risk at each of the N points, float64 on the CPU; ``plan`` says how the work is cut. What can be done once for a job,
+the engine does in ``prepare``. Options that are None are the engine's to choose; options that don't concern an engine
+it ignores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from lla_func.geometry import Chart
+from lla_func.landscape.engines import _compiled as compiled
+from lla_func.landscape.engines import _hoisted as hoisted
+from lla_func.landscape.engines import _loop as loop
+from lla_func.landscape.engines import _vmap as vmapped
+from lla_func.landscape.engines._plan import Plan
+from lla_func.objective import Objective
+
+__all__ = ["ENGINES", "Engine", "Run"]
+
+Run = Callable[[Tensor], Tensor]
+
+
+class Engine(Protocol):
+    """The signature that all engines share."""
+
+    def __call__(
+        self,
+        objective: Objective,
+        chart: Chart,
+        *,
+        points_per_pass: int | None = None,
+        samples_per_tile: int | None = None,
+        channels_last: bool | None = None,
+        memory_budget: int | None = None,
+    ) -> tuple[Run, Plan]:
+        """Prepares a job."""
+        ...
+
+
+ENGINES: Mapping[str, Engine] = {
+    "loop": loop.prepare,
+    "vmap": vmapped.prepare,
+    "hoisted": hoisted.prepare,
+    "compiled": compiled.prepare,
+}

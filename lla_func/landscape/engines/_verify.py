@@ -1,0 +1,59 @@
+"""An engine is trusted after it agrees with the loop on two points of the job."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lla_func.geometry import Chart
+from lla_func.landscape.engines import _loop as loop
+from lla_func.objective import Objective
+
+__all__ = ["DisagreementError", "agree", "compare", "tolerance"]
+
+
+class DisagreementError(ArithmeticError):
+    """An engine gives other losses than the loop."""
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The largest relative difference that counts as rounding, eps ** 0.6: 7e-5 in float32, 4e-10 in float64."""
+    return torch.finfo(dtype).eps ** 0.6
+
+
+def compare(objective: Objective, chart: Chart, coefficients: Tensor, losses: Tensor) -> dict[str, float]:
+    """Compares losses with the loop's, at the first and the middle one of those that are finite.
+
+    Args:
+        objective, chart: the job.
+        coefficients: of some points, [N, K].
+        losses: an engine's, [N].
+
+    Returns:
+        what results keep: the ``points`` compared, the ``tolerance`` and the largest relative ``difference``.
+
+    Raises:
+        DisagreementError: a loss differs by more than the tolerance.
+    """
+    finite = torch.isfinite(losses).nonzero().flatten().tolist() or list(range(len(losses)))
+    places = sorted({finite[0], finite[len(finite) // 2]})
+    run, _ = loop.prepare(objective, chart)
+    return agree(losses[places], run(coefficients[places]), chart.origin.dtype)
+
+
+def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Compares losses with the loop's at the same points; returns and raises what :func:`compare` does.
+
+    Args:
+        actual, expected: an engine's losses and the loop's, [n].
+        dtype: that they were computed in.
+    """
+    bound = tolerance(dtype)
+    # Rounding may leave little of a small loss beside larger ones; it is as small as they are, though.
+    atol = 100 * torch.finfo(dtype).eps * float(expected.abs().nan_to_num(0.0, 0.0).max())
+    if not torch.allclose(actual, expected, rtol=bound, atol=atol, equal_nan=True):
+        raise DisagreementError(
+            f"it gives {actual.tolist()} where the loop gives {expected.tolist()}; rounding would be {bound:.0e}"
+        )
+    gap = (actual - expected).abs() / expected.abs().clamp_min(atol / bound)
+    return {"points": len(actual), "tolerance": bound, "difference": float(gap.nan_to_num().max())}

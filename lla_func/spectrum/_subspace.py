@@ -1,0 +1,225 @@
+"""A subspace held with what the operator does to it: Ritz pairs, their residuals, growth, restarts without products."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lla_func.spectrum._krylov import Tridiagonal, check_vectors, inner, orthogonalise, tridiagonal_matrix
+from lla_func.spectrum._operator import Operator
+
+__all__ = [
+    "Subspace",
+    "added",
+    "adopted",
+    "first_unconverged",
+    "outside",
+    "rank",
+    "residuals_of",
+    "restarted",
+    "ritz",
+    "scale",
+    "toward",
+    "turned",
+    "wanted_values",
+]
+
+COLUMNS = 2**18
+"""Elements of each vector that are rotated at a time, so that no second basis is held."""
+
+
+def rank(values: Tensor, which: str) -> Tensor:
+    """The indices of ascending ``values`` [M], the most wanted first."""
+    count = len(values)
+    if which == "magnitude":
+        return torch.argsort(values.abs(), descending=True, stable=True)
+    ascending = torch.arange(count)
+    if which == "both":
+        return torch.stack([ascending.flip(0), ascending], 1).flatten()[:count]
+    return ascending if which == "smallest" else ascending.flip(0)
+
+
+class Subspace(NamedTuple):
+    """A subspace in a buffer of fixed length, of which the first ``size`` rows count, and the operator on it.
+
+    A v_j = sum_i matrix[i, j] v_i + sum_l shares[l, j] rests[l] holds for every basis vector v_j, to rounding. As long
+    as the subspace grew from one vector there is a single rest, and this is the Lanczos relation; each further start
+    brings one more. So images need not be held, and residuals are small algebra.
+    """
+
+    basis: Tensor  # orthonormal rows [capacity, P]
+    matrix: Tensor  # basis . A basis, float64 [capacity, capacity]
+    size: int
+    rests: tuple[Tensor, ...]  # unit vectors orthogonal to the basis, [P] each
+    shares: Tensor  # float64 [len(rests), capacity]
+
+    @classmethod
+    def empty(cls, capacity: int, dim: int, *, dtype: torch.dtype, device: torch.device) -> Subspace:
+        """The subspace without vectors; memory is taken as it grows."""
+        square = torch.zeros(capacity, capacity, dtype=torch.float64)
+        return cls(torch.empty(capacity, dim, dtype=dtype, device=device), square, 0, (), square[:0].clone())
+
+
+def ritz(space: Subspace) -> tuple[Tensor, Tensor]:
+    """Ritz values, ascending [M], and their coordinates in the basis [M, M] (columns)."""
+    values, rotation = torch.linalg.eigh(space.matrix[: space.size, : space.size])
+    return values, rotation
+
+
+def wanted_values(space: Subspace, which: str, k: int) -> Tensor:
+    """The Ritz values of the wanted pairs, ascending."""
+    values = ritz(space)[0]
+    return values[rank(values, which)[:k]].sort().values
+
+
+def scale(space: Subspace) -> float:
+    """The largest Ritz value in magnitude: what the residuals are measured by."""
+    return float(ritz(space)[0].abs().max())
+
+
+def residuals_of(space: Subspace, rotation: Tensor) -> Tensor:
+    """The norms of A v - value v for the Ritz vectors with the coordinates ``rotation`` [M, k], [k] float64.
+
+    Never below ten roundings of the largest Ritz value, to which the relation holds.
+    """
+    parts = space.shares[:, : space.size] @ rotation
+    gram = torch.eye(len(space.rests), dtype=torch.float64)
+    for i, j in combinations(range(len(gram)), 2):
+        gram[i, j] = gram[j, i] = inner(space.rests[i], space.rests[j])
+    rounding = 10 * torch.finfo(space.basis.dtype).eps * scale(space)
+    return (parts * (gram @ parts)).sum(0).clamp(min=0).sqrt().clamp(min=rounding)
+
+
+def first_unconverged(space: Subspace, which: str, k: int, tol: float) -> Tensor | None:
+    """Where the residual of the first wanted pair that hasn't converged points: its parts along the rests.
+
+    None where all have converged.
+    """
+    values, rotation = ritz(space)
+    order = rank(values, which)[:k]
+    left = residuals_of(space, rotation[:, order]) > tol * values.abs().max()
+    return space.shares[:, : space.size] @ rotation[:, order[left.nonzero()[0, 0]]] if left.any() else None
+
+
+def outside(space: Subspace, direction: Tensor) -> Tensor | None:
+    """The unit vector along the part of ``direction`` orthogonal to the subspace; None where rounding is all of it."""
+    length = inner(direction, direction).sqrt()
+    if length == 0.0:
+        return None
+    unit = (direction / length.to(direction))[None]
+    left, square = orthogonalise(unit, space.basis[None, : space.size])
+    if float(square) ** 0.5 <= 100 * torch.finfo(left.dtype).eps:
+        return None
+    return left[0].div_(square.sqrt().to(left))
+
+
+def toward(space: Subspace, parts: Tensor) -> tuple[Tensor, Subspace] | None:
+    """The unit vector along sum_l parts[l] rests[l], and the subspace with it in place of the rest that has the most.
+
+    That rest comes first in the result; None where rounding is all of the sum.
+    """
+    if not parts.any():
+        return None
+    most = int(parts.abs().argmax())
+    along, shares = space.rests[most], space.shares.clone()
+    mixed = [i for i in parts.nonzero().flatten().tolist() if i != most]
+    if mixed:
+        total, ratios = along.clone(), parts / parts[most]
+        for i in mixed:
+            total.add_(space.rests[i], alpha=float(ratios[i]))
+            shares[i] -= ratios[i] * space.shares[most]
+        length = float(inner(total, total).sqrt())
+        if length <= 100 * torch.finfo(total.dtype).eps or (found := outside(space, total)) is None:
+            return None
+        along = found
+        shares[most] *= length
+    others = [i for i in range(len(parts)) if i != most]
+    rests = (along, *(space.rests[i] for i in others))
+    return along, space._replace(rests=rests, shares=shares[[most, *others]])
+
+
+def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
+    """The subspace with one more vector and its image.
+
+    The buffers are shared with the old subspace, which isn't to be used again.
+    """
+    size, rounding = space.size, torch.finfo(vector.dtype).eps
+    rests, shares = [], []
+    couplings = torch.zeros(size, dtype=torch.float64)  # vector . A v_j: what the rests have along the vector
+    for old, share in zip(space.rests, space.shares, strict=True):
+        if old is vector:
+            couplings += share[:size]
+            continue
+        along = float(inner(vector, old))
+        couplings += along * share[:size]
+        old.add_(vector, alpha=-along)
+        length = float(inner(old, old).sqrt())
+        if length > 100 * rounding:
+            rests.append(old.div_(length))
+            shares.append(length * share)
+    space.basis[size] = vector
+    alpha = inner(vector, image).cpu()
+    rest = torch.add(image, vector, alpha=-float(alpha))
+    # Along the vectors that the relation names, and then whatever rounding left along any.
+    touched = couplings.nonzero().flatten().tolist()
+    if touched:
+        rows = slice(touched[0], touched[-1] + 1)
+        rest.addmv_(space.basis[rows].mT, couplings[rows].to(rest), alpha=-1)
+    _, square = orthogonalise(rest[None], space.basis[None, : size + 1])
+    length = float(square.sqrt())
+    column = torch.cat([couplings, alpha[None]])
+    if length > 10 * rounding * float(column.abs().max()):
+        rests.append(rest.div_(length))
+        last = torch.zeros(len(space.basis), dtype=torch.float64)
+        last[size] = length
+        shares.append(last)
+    space.matrix[size, : size + 1] = space.matrix[: size + 1, size] = column
+    kept = torch.stack(shares) if shares else space.shares[:0]
+    return space._replace(size=size + 1, rests=tuple(rests), shares=kept)
+
+
+def restarted(space: Subspace, which: str, kept: int) -> Subspace:
+    """The subspace of the ``kept`` most wanted Ritz vectors."""
+    values, rotation = ritz(space)
+    order = rank(values, which)[:kept]
+    turn = rotation[:, order]
+    return _filled(
+        space, space.basis[: space.size], turn, values[order], space.shares[:, : space.size] @ turn
+    )
+
+
+def adopted(space: Subspace, start: Tridiagonal, operator: Operator, which: str, kept: int) -> Subspace:
+    """The best Ritz vectors of a Lanczos run. What A does to them follows from A Q = Q T + r e^T, without a product."""
+    if start.alphas.ndim != 1:
+        raise ValueError(
+            f"start holds {len(start.alphas)} Lanczos runs; pass one of them: krylov.run(start, 0)"
+        )
+    if start.basis is None:
+        raise ValueError("start holds no basis; run lanczos with keep_basis=True and without max_v")
+    check_vectors("start.residual", start.residual, operator)
+    values, rotation = torch.linalg.eigh(tridiagonal_matrix(start))
+    order = rank(values, which)[: kept if len(values) > len(space.basis) else None]
+    turn, length = rotation[:, order], float(inner(start.residual, start.residual).sqrt())
+    if length:
+        space = space._replace(rests=((start.residual / length).to(space.basis),))
+    return _filled(space, start.basis, turn, values[order], length * turn[-1:] if length else turn[:0])
+
+
+def turned(basis: Tensor, rotation: Tensor, *, out: Tensor) -> Tensor:
+    """The rows rotation^T basis, [k, P], written to ``out``, which may be the first rows of the basis itself."""
+    turn = rotation.T.to(basis)
+    for piece, place in zip(basis.split(COLUMNS, 1), out.split(COLUMNS, 1), strict=True):
+        place.copy_(turn @ piece)
+    return out
+
+
+def _filled(space: Subspace, vectors: Tensor, turn: Tensor, values: Tensor, shares: Tensor) -> Subspace:
+    size = len(values)
+    turned(vectors, turn, out=space.basis[:size])
+    space.matrix[:size, :size] = torch.diag(values)
+    room = torch.zeros(len(shares), len(space.basis), dtype=torch.float64)
+    room[:, :size] = shares
+    return space._replace(size=size, shares=room)

@@ -1,0 +1,283 @@
+"""Each rewrite: the same value, and only where it applies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lla_func.graph import _partition as split
+from lla_func.graph import _rewrite as rewrite
+from lla_func.graph._loss import tensors, trace
+from lla_func.graph._matmuls import add_in_product, attention, fuse_attention, share_matrix
+from lla_func.graph._record import Recording, clean
+from tests import cases
+from tests.graphs import uses
+
+aten = torch.ops.aten
+X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def rewritten(function: Callable, theta: Tensor, batch: object, change: Callable) -> Recording:
+    """The graph of a function after one rewrite, checked to have the same value."""
+    graph = trace(function, theta, batch)
+    expected = function(theta, batch)
+    change(graph.graph)
+    clean(graph.graph)
+    torch.testing.assert_close(graph(theta, *tensors(batch)), expected, rtol=1e-12, atol=1e-12)
+    return graph
+
+
+PICTURES = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+WEIGHT = torch.randn(4 * 3 * 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sizes", [(3, 9, 0, 12), 7, 24])
+def test_pieces_of_a_split_become_slices(sizes):
+    def function(theta, x):
+        pieces = (theta[:24].view(2, 12) * x[0, 0, 0, 0]).unsqueeze(0).expand(24, 2, 12).split(sizes, 0)
+        return sum((k + 1) * piece.cumsum(0).sum() for k, piece in enumerate(pieces))
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.slice_splits)
+    assert not uses(graph.graph, aten.split_with_sizes.default)
+    assert not uses(graph.graph, aten.split.Tensor)
+
+
+@pytest.mark.parametrize("height", [1, 2, 9])
+@pytest.mark.parametrize(
+    "pooling",
+    [(1, 2, 0), (3, 2, 1), (3, 3, 1), (4, 3, 2), (4, 1, 2), ((1, 3), 3, 0), ((2, 3), (1, 2), (1, 0))],
+)
+def test_max_pooling_becomes_maximum_over_slices(pooling, height):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, pooling[0], pooling[1], pooling[2])
+
+    graph = rewritten(function, WEIGHT, PICTURES[:, :, :height], rewrite.pool_by_maximum)
+    assert not uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+@pytest.mark.parametrize("pooling", [(2, 2, 0), (3, 3, 0), (2, 3, 0)])
+def test_max_pooling_without_padding_reads_slices_alone(pooling):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, pooling[0], pooling[1], pooling[2])
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert not uses(graph.graph, aten.max_pool2d_with_indices.default)
+    assert not uses(graph.graph, aten.constant_pad_nd.default)
+
+
+@pytest.mark.parametrize("options", [{"ceil_mode": True}, {"dilation": 2}])
+def test_max_pooling_with_ragged_windows_is_left_alone(options):
+    def function(theta, x):
+        return functional.max_pool2d(theta[0] * x, 2, **options)
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+def test_pooled_indices_that_are_read_are_kept():
+    def function(theta, x):
+        values, indices = functional.max_pool2d(theta[0] * x, 2, return_indices=True)
+        return values * indices
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.pool_by_maximum)
+    assert uses(graph.graph, aten.max_pool2d_with_indices.default)
+
+
+def test_not_a_number_survives_pooling():
+    x = PICTURES.clone()
+    x[0, 0, 3, 3] = torch.nan
+    graph = trace(lambda t, x: functional.max_pool2d(t[0] * x, 2), WEIGHT, x)
+    expected = graph(WEIGHT, x)
+    rewrite.pool_by_maximum(graph.graph)
+    assert torch.equal(graph(WEIGHT, x).isnan(), expected.isnan())
+
+
+def test_relu_moves_behind_the_pooling_unless_it_is_read_elsewhere():
+    def alone(theta, x):
+        return functional.max_pool2d((theta[0] * x).relu(), 2)
+
+    def shared(theta, x):
+        h = (theta[0] * x).relu()
+        return functional.max_pool2d(h, 2).sum() + h.sum()
+
+    nodes = list(rewritten(alone, WEIGHT, PICTURES, rewrite.rectify_after_pooling).graph.nodes)
+    assert nodes[-2].target is aten.relu.default
+    nodes = list(rewritten(shared, WEIGHT, PICTURES, rewrite.rectify_after_pooling).graph.nodes)
+    order = [n.target for n in nodes]
+    assert order.index(aten.relu.default) < order.index(aten.max_pool2d_with_indices.default)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batchnorm_in_evaluation_becomes_scale_and_shift(affine):
+    norm = nn.BatchNorm2d(3, affine=affine).double().eval()
+    norm.running_mean.copy_(torch.tensor([0.1, -2.0, 3.0]))
+    norm.running_var.copy_(torch.tensor([0.5, 2.0, 3.0]))
+
+    def function(theta, x):
+        weights = {"weight": theta[:3], "bias": theta[3:6]} if affine else {}
+        return torch.func.functional_call(norm, weights, (theta[0] * x,))
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
+    assert uses(graph.graph, aten.addcmul.default)
+
+
+def test_batchnorm_by_batch_statistics_is_left_alone():
+    def function(theta, x):
+        return functional.batch_norm(theta[0] * x, None, None, training=True)
+
+    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
+    assert not uses(graph.graph, aten.addcmul.default)
+
+
+def test_scale_is_folded_into_a_convolution_that_can_not_be_hoisted():
+    running = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+
+    def function(theta, x):
+        h = functional.conv2d((theta[0] * x).relu(), theta.view(4, 3, 3, 3), theta[:4])
+        return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
+
+    folded = split.split(function, WEIGHT, PICTURES).recording
+    assert (
+        not uses(folded.graph, aten.addcmul.default)
+        or len(
+            folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0].all_input_nodes
+        )
+        == 3
+    )
+    convolution = folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0]
+    assert convolution.args[1].target is aten.mul.Tensor
+    torch.testing.assert_close(folded(WEIGHT, PICTURES), function(WEIGHT, PICTURES), rtol=1e-12, atol=0)
+
+
+def test_a_hoisted_convolution_keeps_its_own_weights():
+    running = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
+
+    def function(theta, x):
+        h = functional.conv2d(x, theta.view(4, 3, 3, 3))
+        return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
+
+    parts = split.split(function, WEIGHT, PICTURES)
+    assert aten.convolution.default in {n.target for n in parts.affine}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("targets", [[0, 2, 1], [0, -100, 1], [-100, -100, -100]])
+def test_negative_log_likelihood_picks_entries(reduction, targets):
+    y = torch.tensor(targets)
+
+    def function(theta, batch):
+        logits = theta[:12].view(3, 4).log_softmax(1)
+        return functional.nll_loss(logits, batch, reduction=reduction).nan_to_num(5.0)
+
+    graph = rewritten(function, WEIGHT, y, rewrite.pick_log_probability)
+    assert not uses(graph.graph, aten.nll_loss_forward.default)
+
+
+def test_weighted_negative_log_likelihood_is_left_alone():
+    def function(theta, batch):
+        return functional.nll_loss(theta[:12].view(3, 4).log_softmax(1), batch, theta[:4].abs())
+
+    graph = rewritten(function, WEIGHT, torch.tensor([0, 1, 2]), rewrite.pick_log_probability)
+    assert uses(graph.graph, aten.nll_loss_forward.default)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_by_matrix_products_becomes_one_operation(masked):
+    mask = torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
+
+    def function(theta, x):
+        q, k, v = (scale * x for scale in theta[:3])
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return functional.scaled_dot_product_attention(q, k, v, mask if masked else None)
+
+    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    graph = rewritten(function, WEIGHT, x, fuse_attention)
+    assert uses(graph.graph, attention)
+    assert not uses(graph.graph, aten.bmm.default)
+
+
+def test_a_matrix_shared_by_a_batch_is_multiplied_once():
+    def function(theta, x):
+        return x.transpose(0, 1) @ theta.view(4, 27)
+
+    graph = rewritten(function, WEIGHT, X, share_matrix)
+    assert uses(graph.graph, aten.mm.default)
+    assert not uses(graph.graph, aten.bmm.default)
+
+
+def test_views_that_demand_a_layout_become_reshapes():
+    graph = rewritten(lambda t, x: x.view(-1) * t[0], WEIGHT, X, rewrite.forget_strides)
+    assert graph(WEIGHT, X.transpose(0, 1)).shape == (24,)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, 3, 4)])
+def test_softmax_over_few_classes_runs_over_rows(shape):
+    graph = rewritten(
+        lambda t, x: t.view(shape).log_softmax(-1), WEIGHT[:24], X, rewrite.normalize_classes_as_rows
+    )
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._log_softmax.default)
+    assert node.args[1] == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_over_many_classes_or_another_axis_is_left_alone(axis):
+    wide = torch.randn(2 * 70, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shape = (2, 70) if axis else (70, 2)
+    graph = rewritten(
+        lambda t, x: t.view(shape).log_softmax(axis), wide, X, rewrite.normalize_classes_as_rows
+    )
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._log_softmax.default)
+    assert node.args[1] == axis
+
+
+def test_a_bias_is_added_within_the_product():
+    def function(theta, x):
+        return (x.view(6, 4) @ theta[:12].view(4, 3)).view(2, 3, 3) + theta[12:15]
+
+    graph = rewritten(function, WEIGHT, X, add_in_product)
+    assert uses(graph.graph, aten.addmm.default)
+    assert not uses(graph.graph, aten.add.Tensor)
+
+
+SUMS = {
+    "read twice": lambda t, x: (lambda p: (p + t[12:15]).sum() + p.sum())(x.view(6, 4) @ t[:12].view(4, 3)),
+    "a matrix": lambda t, x: x.view(6, 4) @ t[:12].view(4, 3) + x.view(6, 4)[:, :3],
+    "a scaled sum": lambda t, x: torch.add(x.view(6, 4) @ t[:12].view(4, 3), t[12:15], alpha=2),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_other_sums_are_left_alone(name):
+    assert uses(rewritten(SUMS[name], WEIGHT, X, add_in_product).graph, aten.mm.default)
+
+
+@pytest.mark.parametrize("masked", ["no", "shared", "for each sample"])
+@pytest.mark.parametrize("varying", [(True, True, True), (True, False, False), (False, True, True)])
+def test_blocks_of_points_share_the_fused_attention(masked, varying):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    points, batch, heads, length, width = 3, 2, 4, 5, 6
+    operands = [draw(*((points,) if v else ()), batch, heads, length, width) for v in varying]
+    mask = {"no": None, "shared": draw(length, length), "for each sample": draw(batch, 1, length, length)}[
+        masked
+    ]
+    axes = tuple(0 if v else None for v in varying)
+    block = torch.func.vmap(lambda q, k, v: attention(q, k, v, mask, 0.3), in_dims=axes)(*operands)
+    for i in range(points):
+        q, k, v = (x[i] if moves else x for x, moves in zip(operands, varying, strict=True))
+        expected = functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
+        torch.testing.assert_close(block[i], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_heads_are_taken_from_their_projection_without_moving_data():
+    objective = cases.objective("transformer")
+    graph = split.split(objective.loss, objective.theta, objective.batches[0]).recording.graph
+    (node,) = graph.find_nodes(op="call_function", target=attention)
+    assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}

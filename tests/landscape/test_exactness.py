@@ -1,0 +1,106 @@
+"""Every engine, axes, normalisation and update rule gives what a plain loop over copies of the model gives."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+
+import pytest
+import torch
+
+from lla_func import evaluate
+from lla_func.geometry import _panels as modes
+from lla_func.geometry._directions import KINDS
+from tests.cases import DTYPES, build, every_case
+from tests.state import unchanged
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+AXES = ("random", "given", "adam", "adameq")
+
+
+@functools.cache
+def subject(name, dtype):
+    """A case after two steps of Adam, with its objective and moments."""
+    case = build(name, dtype)
+    optimizer = torch.optim.Adam(case.model.parameters(), lr=0.02)
+    for _ in range(2):
+        optimizer.zero_grad()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            criterion_of(case, case.model).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    case.model.eval()
+    return case, case.metric.objective(case.model), case.metric.moments(case.model, optimizer)
+
+
+def criterion_of(case, model):
+    inputs = case.inputs if isinstance(case.inputs, tuple) else (case.inputs,)
+    return case.criterion(model(*inputs), case.targets)
+
+
+def panel_of(objective, moments, axes, normalization, order):
+    generator = torch.Generator().manual_seed(7)
+    given = torch.randn(2, len(objective.theta), generator=generator, dtype=objective.theta.dtype)
+    return next(
+        modes.panels(
+            objective,
+            modes.options(steps=3, normalization=normalization, order=order, dist=0.7, adam_lr=0.1),
+            axes={"given": given, "adameq": "adam"}.get(axes, axes),
+            mode="adameq" if axes == "adameq" else "add",
+            every_mode=False,
+            count=1,
+            generator=generator,
+            moments=moments if axes in ("adam", "adameq") else None,
+        )
+    )
+
+
+def naive_losses(case, panel, coords):
+    """A loop over deep copies whose parameters are moved one by one, without flat vectors or functional calls."""
+    losses = []
+    for a, b in coords.tolist():
+        weights = [a / b**0.5] if panel.chart.kind == "adameq" else [a, b]
+        model = copy.deepcopy(case.model).eval()
+        start = 0
+        with torch.no_grad():
+            for parameter in model.parameters():
+                piece = slice(start, start := start + parameter.numel())
+                for weight, direction in zip(weights, panel.chart.basis, strict=True):
+                    parameter += weight * direction[piece].reshape(parameter.shape)
+            losses.append(float(criterion_of(case, model)))
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+@every_case(dtypes=DTYPES)
+@pytest.mark.parametrize("axes", AXES)
+@pytest.mark.parametrize("normalization", KINDS)
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor:UserWarning")
+def test_losses_equal_a_loop_over_copies_of_the_model(name, dtype, axes, normalization):
+    case, objective, moments = subject(name, dtype)
+    orders = (1, 2) if normalization in ("layer", "model", "filter") else (2,)
+    for order, engine in itertools.product(orders, ("loop", "vmap", "hoisted")):
+        panel = panel_of(objective, moments, axes, normalization, order)
+        coords = panel.coords[[0, 4, 5]]
+        with unchanged(case.model):
+            landscape = evaluate(objective, panel.chart, coords, engine=engine, points_per_pass=2)
+        assert landscape.diagnostics["engine"] == engine
+        expected = naive_losses(case, panel, coords)
+        torch.testing.assert_close(landscape.losses, expected, rtol=TOLERANCE[dtype], atol=1e-300)
+
+
+@pytest.mark.parametrize("frozen", [2, -2, "0.*"])
+def test_frozen_planes_equal_a_loop_over_copies_of_the_model(frozen):
+    case, objective, _ = subject("cnn", torch.float64)
+    options = modes.options(steps=3, normalization="filter", freeze=frozen)
+    generator = torch.Generator().manual_seed(0)
+    panel = next(
+        modes.panels(
+            objective, options, axes="random", mode="add", every_mode=False, count=1, generator=generator
+        )
+    )
+    landscape = evaluate(objective, panel.chart, panel.coords[:3])
+    torch.testing.assert_close(
+        landscape.losses, naive_losses(case, panel, panel.coords[:3]), rtol=1e-12, atol=0
+    )
