@@ -222,3 +222,13 @@ def test_bad_input_is_named(layout, call, words):
 def test_a_missing_generator_is_named(layout):
     with pytest.raises(TypeError, match=r"generator=None is not a torch\.Generator"):
         directions.random(layout, 2, generator=None)
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-5])
+def test_nearly_parallel_directions_become_orthogonal_within_every_filter(apart):
+    layout = Layout.of({"weight": torch.zeros(5, 8)})
+    first = weights(layout)
+    basis = directions.orthogonalize(torch.stack([first, first + apart * weights(layout, 1)]), layout)
+    one, other = (row.view(5, 8) for row in basis)
+    cosines = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
+    assert cosines.abs().max() < 1e-15

@@ -281,3 +281,14 @@ def test_heads_are_taken_from_their_projection_without_moving_data():
     graph = split.split(objective.loss, objective.theta, objective.batches[0]).recording.graph
     (node,) = graph.find_nodes(op="call_function", target=attention)
     assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}
+
+
+def test_batchnorm_behind_a_transposed_convolution_keeps_its_value():
+    running = torch.linspace(-1, 1, 3, dtype=torch.float64), torch.linspace(0.5, 2, 3, dtype=torch.float64)
+
+    def function(theta, x):
+        h = functional.conv_transpose2d((theta[0] * x).relu(), theta[:81].view(3, 3, 3, 3), theta[:3])
+        return functional.batch_norm(h, *running, theta[4:7], theta[8:11]).square().sum()
+
+    folded = split.split(function, WEIGHT, PICTURES).recording
+    torch.testing.assert_close(folded(WEIGHT, PICTURES), function(WEIGHT, PICTURES), rtol=1e-12, atol=0)

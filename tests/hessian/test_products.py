@@ -291,3 +291,10 @@ def test_finite_differences_come_close_and_say_what_they_are():
     assert off(matrix(coarse), dense(made)) > 1e-5
     single = products.finite_difference(network(dtype=torch.float32))
     assert off(matrix(single).double(), dense(made)) < 1e-2
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_finite_differences_move_as_far_along_long_vectors_as_along_short_ones(size):
+    made = network()
+    v = size * draw(len(made.theta))
+    assert off(products.finite_difference(made).matvec(v), dense(made) @ v) < 1e-9

@@ -239,3 +239,28 @@ def test_a_plane_of_lenet_within_one_percent_takes_at_most_150_of_1600_points(se
     exact = evaluate(objective, plane, result.coords[few]).losses
     span = result.losses.max() - result.losses.min()
     assert (result.losses[few] - exact).abs().max() <= told["error"] * span <= 0.01 * span
+
+
+def test_what_held_out_points_deny_is_not_accepted_although_interpolants_agree():
+    lines = [nodes(degree, -1.0, 1.0) for degree in (32, 64)]
+
+    def comb(coords):
+        """Zero at all nodes, so that every interpolant is the same, and one elsewhere."""
+        missed = [(coords[:, i, None] - lines[1]).abs().amin(1) > 1e-12 for i in range(2)]
+        return (missed[0] & missed[1]).double()
+
+    result = sample(comb, (AXIS, AXIS), tol=1e-2)
+    assert result.degree is None
+    assert torch.equal(result.losses, comb(chart.mesh(AXIS, AXIS)))
+
+
+@pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("floor", [1e-3, 1e-5])
+def test_the_log_loss_is_within_tol_of_its_own_range(floor, tol):
+    def valley(coords):
+        return floor + coords.square().sum(1)
+
+    result = sample(valley, (AXIS, AXIS), tol=tol, log=True)
+    truth = valley(chart.mesh(AXIS, AXIS)).log()
+    assert (result.losses.log() - truth).abs().max() <= tol * (truth.max() - truth.min())
+    assert result.error <= tol

@@ -203,3 +203,11 @@ def test_bad_input_is_named(name: str) -> None:
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_every_run_has_a_zero_of_its_own_size(scale: float) -> None:
+    nodes, weights = tensor(-1, 0, 4), tensor(0.5, 0.25, 0.25)
+    both = torch.stack([nodes, scale * nodes]), torch.stack([weights, weights])
+    assert criteria.r_e(both[0]).runs.tolist() == pytest.approx([0.25, 0.25])
+    assert criteria.k_hn(*both).runs.tolist() == pytest.approx([criteria.k_hn(nodes, weights).value] * 2)

@@ -189,3 +189,36 @@ def test_bad_input_is_named(name: str) -> None:
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_grid_reaches_five_bandwidths_beyond_the_outermost_nodes_of_any_run() -> None:
+    halves = torch.full((2, 2), 0.5, dtype=F64)
+    curve = spectrum.smooth(torch.stack([tensor(-1, 0), tensor(0, 3)]), halves, relative_bandwidth=0.01)
+    assert curve.bandwidth == pytest.approx(0.04)
+    assert (float(curve.grid[0]), float(curve.grid[-1])) == pytest.approx((-1.2, 3.2))
+
+
+@pytest.mark.parametrize("shift", [1.0, 1e4, -1e6])
+def test_shifting_the_operator_shifts_the_density(shift: float) -> None:
+    nodes, weights = tensor(0, 0.1, 1), tensor(0.2, 0.5, 0.3)
+    plain, shifted = spectrum.smooth(nodes, weights), spectrum.smooth(nodes + shift, weights)
+    assert shifted.bandwidth == pytest.approx(plain.bandwidth)
+    torch.testing.assert_close(shifted.values, plain.values, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e9])
+def test_scaling_the_operator_moves_the_log_density_along_the_decades(scale: float) -> None:
+    nodes, weights = tensor(-0.01, 1e-11, 0.5, 1), tensor(0.25, 0.25, 0.25, 0.25)
+    plain, scaled = spectrum.log_density(nodes, weights), spectrum.log_density(scale * nodes, weights)
+    assert scaled.zero == plain.zero == 0.25
+    torch.testing.assert_close(scaled.grid, plain.grid + math.log10(scale))
+    for side in ("positive", "negative"):
+        torch.testing.assert_close(getattr(scaled, side), getattr(plain, side))
+
+
+def test_the_log_density_of_several_runs_is_their_mean() -> None:
+    nodes = torch.stack([tensor(-1, 2, 4), tensor(-2, 1, 4)])
+    weights = torch.full((2, 3), 1 / 3, dtype=F64)
+    found = spectrum.log_density(nodes, weights)
+    areas = [float(torch.trapezoid(side, found.grid)) for side in (found.positive, found.negative)]
+    assert areas == pytest.approx([2 / 3, 1 / 3], abs=1e-4)

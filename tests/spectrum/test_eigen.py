@@ -242,3 +242,46 @@ def test_bad_input_is_named(name: str) -> None:
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("name", ["outliers", "uniform", "seven dimensions"])
+def test_true_residuals_are_never_above_the_reported_ones(name: str, dtype: torch.dtype) -> None:
+    operator = prescribed(SPECTRA[name].to(dtype))
+    exact = operator.matvec(torch.eye(operator.dim, dtype=dtype)).double()
+    for tol in (1e-2, 1e-4, 1e-6):
+        found = spectrum.eigenpairs(operator, 3, tol=tol, max_iter=99, max_basis=12)
+        left = found.vectors.double() @ exact - found.values[:, None] * found.vectors.double()
+        assert (left.norm(dim=1) <= 1.1 * found.residuals).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_of_both_ends_the_larger_half_is_from_the_top(k: int) -> None:
+    values = torch.linspace(-1, 1, 40, dtype=F64)
+    found = spectrum.eigenpairs(prescribed(values), k, which="both", tol=1e-6, max_iter=200)
+    assert int((found.values > 0).sum()) == (k + 1) // 2
+
+
+def test_the_largest_entry_of_every_vector_is_positive() -> None:
+    for seed in range(4):
+        vectors = spectrum.eigenpairs(prescribed(SPECTRA["outliers"], seed), 4, seed=seed).vectors
+        assert (vectors.gather(1, vectors.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+@pytest.mark.parametrize("steps", [None, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_in_a_wide_bulk_is_looked_for_long_enough(seed: int, steps: int | None) -> None:
+    # A random vector shows the second copy only after a dozen steps, also where a run is continued without products.
+    values = torch.cat([torch.linspace(-1, 1, 300, dtype=F64), tensor(1.3, 1.3)])
+    operator = prescribed(values, seed)
+    drawn = probes(len(values), 1, seed=seed, dtype=F64)[0]
+    run = steps and krylov.lanczos(operator, drawn, steps)
+    found = spectrum.eigenpairs(operator, 2, which="largest", start=run, seed=seed)
+    torch.testing.assert_close(found.values, tensor(1.3, 1.3), rtol=1e-4, atol=0)
+
+
+def test_another_seed_starts_elsewhere_and_the_same_seed_gives_the_same_bits() -> None:
+    operator = prescribed(SPECTRA["uniform"])
+    one, same, other = (spectrum.eigenpairs(operator, 1, max_iter=5, seed=seed).values for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -213,7 +213,7 @@ def test_probes_have_mean_zero_and_variance_one() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("share", [1.0, 1e-6, 1e-11])
+@pytest.mark.parametrize("share", [1.0, 1e-6, 1e-11, 1e-16])
 def test_a_vector_nearly_in_the_span_comes_out_orthogonal(share: float, rows: int) -> None:
     generator = torch.Generator().manual_seed(4)
     bases = torch.linalg.qr(torch.randn(rows, 200, 20, generator=generator, dtype=F64))[0].mT.contiguous()
@@ -291,3 +291,34 @@ def test_an_operator_that_fails_is_named() -> None:
         krylov.lanczos(shapeless, torch.ones(4, dtype=F64), 2)
     with pytest.raises(ValueError, match=r"kind='rademacer' is not one of.*did you mean"):
         probes(3, 1, kind="rademacer")
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_a_product_that_is_not_finite_is_refused_in_the_first_step(bad: float) -> None:
+    operator = Operator(lambda v: torch.full_like(v, bad), 4, F64, torch.device("cpu"), "broken")
+    with pytest.raises(ValueError, match="'broken' returned NaN or infinite values"):
+        krylov.lanczos(operator, start(4), 1)
+
+
+@pytest.mark.parametrize("held", [2, 4])
+def test_the_first_vector_that_is_no_longer_held_is_estimated(held: int) -> None:
+    # Of held + 2 basis vectors only the first and the last are never held together. The start is almost an eigenvector
+    # of the outlier, so they lose orthogonality at once.
+    operator = from_matrix(torch.diag(torch.cat([tensor(1e10), torch.linspace(1, 2, 59, dtype=F64)])))
+    first = torch.full((60,), 1e-3, dtype=F64)
+    first[0] = 1.0
+    seeing, seen = recorded(operator)
+    found = krylov.lanczos(seeing, first, held + 2, max_v=held)
+    vectors = torch.stack([v.flatten() for v in seen])
+    true = float((vectors @ vectors.T - torch.eye(held + 2)).abs().max())
+    assert found.orthogonality_loss >= true > 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("dim", [10, 10**6, 10**9])
+def test_runs_go_together_as_long_as_their_vectors_fit_64_mib(dim: int, dtype: torch.dtype) -> None:
+    operator = Operator(lambda v: v, dim, dtype, torch.device("cpu"))
+    rows = krylov.rows_per_block(operator, 5, block=None)
+    row = 5 * dim * dtype.itemsize
+    assert rows == 1 or rows * row <= 2**26
+    assert (rows + 1) * row > 2**26

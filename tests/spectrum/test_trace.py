@@ -246,3 +246,62 @@ def test_bad_input_is_named(name: str) -> None:
     call, error, message = BAD[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("how", TRACES)
+def test_an_estimate_that_says_converged_has_met_its_tolerance(how: str) -> None:
+    values = 0.93 ** torch.arange(200, dtype=F64)  # positive, so that the size of what is summed is the trace
+    operator = prescribed(values)
+    options = {"max_products": 150, "tol": 0.05, **TRACES[how]}
+    known = spectrum.eigenpairs(operator, options.pop("known"), seed=77) if "known" in options else None
+    reused = options.pop("reuse", 0)
+    reuse = spectrum.quadrature(operator, 3, reused, keep_starts=True) if reused else None
+    met = 0
+    for seed in range(10):
+        found = spectrum.trace(operator, known=known, reuse=reuse, seed=seed, **options)
+        within = found.standard_error <= 1.2 * options["tol"] * float(values.sum())
+        assert within or not found.converged
+        met += found.converged
+        assert float(found.samples.mean()) == pytest.approx(found.value, rel=1e-9)
+    assert met
+
+
+def test_known_eigenvalues_that_cancel_count_by_their_magnitudes() -> None:
+    rest = torch.linspace(-1, 1, 198, dtype=F64)
+    products = []
+    for signs in (tensor(100, 100), tensor(100, -100)):
+        operator = prescribed(torch.cat([rest, signs]))
+        known = spectrum.eigenpairs(operator, 2, tol=1e-8)
+        products.append(spectrum.trace(operator, known=known, tol=0.01, max_products=150).products)
+    assert products[0] == products[1] < 150
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_xtrace_of_a_low_rank_is_exact_within_its_error(dtype: torch.dtype) -> None:
+    factor = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    found = spectrum.trace(from_matrix(factor @ factor.T), method="xtrace", max_products=100)
+    assert found.converged
+    assert (
+        abs(found.value - float(factor.double().square().sum())) <= found.standard_error < 1e-3 * found.value
+    )
+
+
+def test_the_standard_error_of_a_frobenius_norm_is_the_deviation_over_seeds() -> None:
+    operator = prescribed(SPECTRA["outliers"])
+    found = [spectrum.frobenius(operator, probes=60, seed=seed) for seed in range(60)]
+    deviation = float(torch.tensor([one.value for one in found]).std())
+    stated = sum(one.standard_error for one in found) / len(found)
+    assert 0.7 < stated / deviation < 1.4
+
+
+@pytest.mark.parametrize("count", [5, 7, 51])
+def test_the_standard_error_of_a_diagonal_has_a_closed_form_for_a_transposition(count: int) -> None:
+    # Each sample of either entry is v_1 v_2 = -1 or 1: their mean m tells their variance, n / (n - 1) (1 - m^2).
+    swap = from_matrix(tensor(0, 1, 1, 0).view(2, 2))
+    found = spectrum.diagonal(swap, probes=count, seed=1)
+    mean = float(found.values[0])
+    widened = math.sqrt((count - 1) / (count - 3))
+    assert 0 < abs(mean) < 1
+    assert found.standard_error.tolist() == pytest.approx(
+        [widened * math.sqrt((1 - mean**2) / (count - 1))] * 2
+    )

@@ -323,3 +323,24 @@ def test_compiled_losses_equal_the_loop_to_rounding(monkeypatch):
     expected = evaluate(objective, plane, COORDS, engine="loop").losses
     assert landscape.diagnostics["engine"] == "compiled"
     torch.testing.assert_close(landscape.losses, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_combination_returns_to_a_point_after_others():
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(5, generator=generator) for _ in range(3)]
+    combination = Combination(values)
+    for row in ([1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [1.0, 5.0], [3.0, 2.0], [1.0, 2.0]):
+        expected = values[0] + row[0] * values[1] + row[1] * values[2]
+        torch.testing.assert_close(combination.at(row), expected)
+
+
+@pytest.mark.parametrize("wrong", [0, 2])
+def test_losses_that_are_wrong_at_the_first_or_the_middle_point_are_not_trusted(wrong):
+    objective = from_loss(lambda theta, batch: theta.square().sum(), torch.ones(1))
+    line = chart.line(objective.theta, torch.ones(1))
+    rows = torch.arange(5.0)[:, None]
+    losses = (1 + rows[:, 0].double()).square()
+    compare(objective, line, rows, losses)
+    losses[wrong] *= 1.01
+    with pytest.raises(DisagreementError):
+        compare(objective, line, rows, losses)

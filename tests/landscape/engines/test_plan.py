@@ -163,3 +163,10 @@ def test_sizes_have_to_be_positive_whole_numbers(name):
     objective = cases.objective("mlp")
     with pytest.raises(ValueError, match=f"{name}=0 is too small"):
         evaluate(objective, plane_of(objective), torch.zeros(3, 2), **{name: 0})
+
+
+@pytest.mark.parametrize("directions", [1, 2, 3])
+def test_the_estimate_holds_an_affine_value_for_the_origin_and_each_direction(directions):
+    sizes = CONV._replace(live=0, theta=0)
+    plan = plan_of(sizes, directions=directions, batch=64, workers=1, samples_per_tile=64)
+    assert plan.bytes >= 64 * sizes.affine * (directions + 1)
