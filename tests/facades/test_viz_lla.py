@@ -529,3 +529,12 @@ def test_an_optimizer_that_is_not_adam_like_or_has_not_stepped_is_refused(run, m
         run(axes="adam", optimizer=trained(model, metric, torch.optim.SGD))
     with pytest.raises(ValueError, match="step"):
         run(axes="adam", optimizer=torch.optim.Adam(model.parameters()))
+
+
+def test_a_learning_rate_that_is_given_scales_adams_step(run, model, metric):
+    options = {"axes": "adam", "mode": "adameq", "optimizer": trained(model, metric), "steps": 3}
+    own, same, tenfold = (
+        run(adam_lr=lr, **options).landscapes[0].chart["norms"][0] for lr in (None, 0.01, 0.1)
+    )
+    assert same == pytest.approx(own)
+    assert tenfold == pytest.approx(10 * own)

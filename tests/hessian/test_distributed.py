@@ -41,6 +41,8 @@ def study(group: object) -> dict[str, torch.Tensor]:
         found[name] = operator.matvec(block)
     operator = distributed.shared(products.hessian, uncut(), group=group)
     found["uncut"] = operator.matvec(torch.ones(operator.dim, dtype=operator.dtype))
+    operator = distributed.shared(products.hessian, uncut()._replace(reduction="sum"), group=group)
+    found["uncut sum"] = operator.matvec(torch.ones(operator.dim, dtype=operator.dtype))
     part = distributed.shared(products.hessian, whole(), group=group, parameters="2.*")
     found["part"] = part.matvec(torch.ones(part.dim, dtype=part.dtype))
     analysis = analyse(

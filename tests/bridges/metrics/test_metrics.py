@@ -13,7 +13,7 @@ from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from bridges.metrics._metrics import Loss, Metric
-from bridges.metrics._reduction import reduction_of
+from bridges.metrics._reduction import averages, reduction_of
 from bridges.models._wrapper import ModelWrapper, wrap_model
 from lla_func.facades._landscape import viz_lla
 from lla_func.objective._objective import risk, samples, tiles
@@ -466,3 +466,39 @@ def test_a_metric_without_a_loss_is_told_what_it_lacks():
 
     with pytest.raises(TypeError, match=r"Empty needs a method loss\(model, batch\) or __call__\(model\)"):
         risk(Empty().objective(nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, True), (0.02, False), (1.0, False)])
+def test_a_little_mixing_is_mixing_too(share, expected):
+    class Centering(nn.Linear):
+        def forward(self, x):
+            return super().forward(x - share * x.mean(0))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Centering(4, 3)
+    assert Loss(nn.MSELoss(), X, SOFT).objective(model).separable is expected
+
+
+@pytest.mark.parametrize("off", [0.0, 0.003])
+def test_a_criterion_that_is_nearly_a_mean_is_none(off):
+    def criterion(prediction, targets):
+        return F.mse_loss(prediction, targets) * (1 + off / len(targets))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+    metric = Loss.from_loader(criterion, [(X[:6], SOFT[:6]), (X[6:], SOFT[6:])])
+    if off:
+        with pytest.warns(UserWarning, match="neither the mean nor the sum"):
+            metric.objective(model)
+    else:
+        assert metric.objective(model).reduction == "mean"
+
+
+def test_weights_of_elements_forbid_cutting_and_weights_of_classes_do_not():
+    assert not averages(nn.BCELoss(torch.ones(3)))
+    assert not averages(nn.BCEWithLogitsLoss(torch.ones(12, 3)))
+    assert averages(nn.BCELoss())
+    assert averages(nn.CrossEntropyLoss(torch.ones(3)))
+    assert averages(nn.NLLLoss(torch.ones(3)))

@@ -23,7 +23,7 @@ from lla_func.landscape.engines import _loop as loop
 from lla_func.landscape.engines import _workers as workers
 from lla_func.landscape.engines._combine import Combination, combine_block, stacked
 from lla_func.landscape.engines._verify import DisagreementError, agree, compare
-from lla_func.objective._objective import Objective, from_loss
+from lla_func.objective._objective import Objective, from_loss, risk
 from tests import cases
 
 COORDS = chart.mesh(torch.linspace(-1, 1, 4), torch.linspace(-0.5, 0.7, 3))
@@ -344,3 +344,15 @@ def test_losses_that_are_wrong_at_the_first_or_the_middle_point_are_not_trusted(
     losses[wrong] *= 1.01
     with pytest.raises(DisagreementError):
         compare(objective, line, rows, losses)
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop", "auto"])
+def test_seeded_dropout_has_the_same_masks_at_all_points_of_a_surface(engine):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 50), nn.Dropout(0.5), nn.Linear(50, 3)).double()
+        metric = Loss(nn.CrossEntropyLoss(), torch.randn(8, 4).double(), torch.arange(8) % 3)
+    objective = metric.objective(model, dropout_seed=3)
+    plane = chart.line(objective.theta, torch.zeros_like(objective.theta))
+    landscape = evaluate(objective, plane, torch.linspace(-1, 1, 6)[:, None], engine=engine)
+    assert landscape.losses.tolist() == pytest.approx([float(risk(objective))] * 6, rel=1e-12)

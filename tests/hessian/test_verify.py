@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lla_func.hessian._verify import check_reproducible, check_symmetric
 from lla_func.objective import from_loss
-from lla_func.operators import Operator
-from lla_func.symmetry import check_reproducible, check_symmetric
+from lla_func.spectrum._operator import Operator
 
 
 def parts(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
