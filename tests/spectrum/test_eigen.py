@@ -245,9 +245,10 @@ def test_bad_input_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
-@pytest.mark.parametrize("name", ["outliers", "uniform", "seven dimensions"])
+@pytest.mark.parametrize("name", ["outliers", "uniform", "seven dimensions", "far from zero"])
 def test_true_residuals_are_never_above_the_reported_ones(name: str, dtype: torch.dtype) -> None:
-    operator = prescribed(SPECTRA[name].to(dtype))
+    far = 1000 + torch.linspace(-0.5, 0.5, 100, dtype=F64)
+    operator = prescribed(SPECTRA.get(name, far).to(dtype))
     exact = operator.matvec(torch.eye(operator.dim, dtype=dtype)).double()
     for tol in (1e-2, 1e-4, 1e-6):
         found = spectrum.eigenpairs(operator, 3, tol=tol, max_iter=99, max_basis=12)
@@ -268,16 +269,17 @@ def test_the_largest_entry_of_every_vector_is_positive() -> None:
         assert (vectors.gather(1, vectors.abs().argmax(1, keepdim=True)) > 0).all()
 
 
-@pytest.mark.parametrize("steps", [None, 60])
+@pytest.mark.parametrize("steps", [None, 20])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_copy_in_a_wide_bulk_is_looked_for_long_enough(seed: int, steps: int | None) -> None:
-    # A random vector shows the second copy only after a dozen steps, also where a run is continued without products.
-    values = torch.cat([torch.linspace(-1, 1, 300, dtype=F64), tensor(1.3, 1.3)])
+def test_a_copy_is_looked_for_long_enough(seed: int, steps: int | None) -> None:
+    # The others converge within 20 products and hide what is missing. A random vector shows it only after some steps,
+    # also where a run is continued and nothing was spent before.
+    values = torch.cat([torch.linspace(-1, 1, 300, dtype=F64), tensor(1.5, 2.5, 2.5, 3)])
     operator = prescribed(values, seed)
     drawn = probes(len(values), 1, seed=seed, dtype=F64)[0]
     run = steps and krylov.lanczos(operator, drawn, steps)
-    found = spectrum.eigenpairs(operator, 2, which="largest", start=run, seed=seed)
-    torch.testing.assert_close(found.values, tensor(1.3, 1.3), rtol=1e-4, atol=0)
+    found = spectrum.eigenpairs(operator, 3, which="largest", start=run, seed=seed)
+    torch.testing.assert_close(found.values, tensor(3, 2.5, 2.5), rtol=1e-4, atol=0)
 
 
 def test_another_seed_starts_elsewhere_and_the_same_seed_gives_the_same_bits() -> None:
