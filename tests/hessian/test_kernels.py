@@ -266,6 +266,15 @@ def test_the_only_piece_gives_its_product_back_as_it_is_but_never_the_vector_its
     assert v.any()
 
 
+def test_a_kernel_may_give_back_the_vector_itself_but_the_operator_does_not():
+    made = from_loss(lambda t, b: t.sum(), draw(5), [torch.zeros(1)])
+    plan = Plan(("identity",), "identity", batched=False)
+    operator = assemble(made, lambda *_: lambda v: v, made.theta, plan, name="it", tile=1, memory=1e9)
+    for v in (draw(5, seed=1), draw(2, 5, seed=1)):
+        operator.matvec(v).zero_()
+        assert v.any()
+
+
 def test_recording_takes_at_most_four_times_the_memory_of_the_kept_graph():
     layers = [nn.Linear(100, 400), nn.ReLU(), nn.Linear(400, 400), nn.GELU(), nn.Linear(400, 10)]
     metric = Loss(nn.CrossEntropyLoss(), torch.randn(64, 100), torch.randint(10, (64,)))

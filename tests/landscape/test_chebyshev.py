@@ -256,11 +256,16 @@ def test_what_held_out_points_deny_is_not_accepted_although_interpolants_agree()
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize("floor", [1e-3, 1e-5])
-def test_the_log_loss_is_within_tol_of_its_own_range(floor, tol):
-    def valley(coords):
-        return floor + coords.square().sum(1)
+def test_the_log_loss_is_within_tol_of_its_own_range_which_takes_a_higher_degree(floor, tol):
+    axis = torch.linspace(
+        -1.0, 1.0, 41, dtype=torch.float64
+    )  # the bottom is a point of the grid, but no node
 
-    result = sample(valley, (AXIS, AXIS), tol=tol, log=True)
-    truth = valley(chart.mesh(AXIS, AXIS)).log()
-    assert (result.losses.log() - truth).abs().max() <= tol * (truth.max() - truth.min())
-    assert result.error <= tol
+    def valley(coords):
+        return floor + 1 - torch.exp(-6 * (coords - 0.3).square().sum(1))
+
+    plain, log = (sample(valley, (axis, axis), tol=tol, log=flag) for flag in (False, True))
+    truth = valley(chart.mesh(axis, axis)).log()
+    assert (log.losses.log() - truth).abs().max() <= log.error * (truth.max() - truth.min())
+    assert log.error <= tol
+    assert log.degree > plain.degree

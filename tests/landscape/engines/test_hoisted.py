@@ -356,3 +356,14 @@ def test_seeded_dropout_has_the_same_masks_at_all_points_of_a_surface(engine):
     plane = chart.line(objective.theta, torch.zeros_like(objective.theta))
     landscape = evaluate(objective, plane, torch.linspace(-1, 1, 6)[:, None], engine=engine)
     assert landscape.losses.tolist() == pytest.approx([float(risk(objective))] * 6, rel=1e-12)
+
+
+def test_a_loss_that_torch_would_batch_point_by_point_is_refused_by_the_vmap_engine():
+    labels = torch.tensor([0, 2, 1])
+    objective = from_loss(
+        lambda theta, x: functional.multi_margin_loss(x * theta, labels), torch.ones(3), [torch.eye(3)]
+    )
+    plane = chart.line(objective.theta, torch.ones(3))
+    with pytest.warns(EngineFallbackWarning, match="batching rule"):
+        landscape = evaluate(objective, plane, torch.linspace(-1, 1, 6)[:, None], engine="vmap")
+    assert landscape.diagnostics["engine"] == "loop"

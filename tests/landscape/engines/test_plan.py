@@ -166,7 +166,8 @@ def test_sizes_have_to_be_positive_whole_numbers(name):
 
 
 @pytest.mark.parametrize("directions", [1, 2, 3])
-def test_the_estimate_holds_an_affine_value_for_the_origin_and_each_direction(directions):
+def test_the_estimate_holds_what_is_hoisted_and_the_partial_sums_of_a_point(directions):
     sizes = CONV._replace(live=0, theta=0)
     plan = plan_of(sizes, directions=directions, batch=64, workers=1, samples_per_tile=64)
-    assert plan.bytes >= 64 * sizes.affine * (directions + 1)
+    assert plan.keep
+    assert plan.bytes >= 64 * sizes.affine * (directions + 1 + directions)
