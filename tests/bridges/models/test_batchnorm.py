@@ -175,3 +175,16 @@ def test_a_dropout_seed_is_a_whole_number(seed, error):
     case = build("mlp")
     with pytest.raises(error, match=f"dropout_seed={seed}"):
         case.metric.objective(case.model, dropout_seed=seed)
+
+
+def test_repeating_the_data_leaves_recalibrated_statistics_bit_for_bit():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 1))
+        x, y = 3 + torch.randn(7, 4), torch.randn(7, 1)
+    once, often = (
+        metric.objective(model, batchnorm="recalibrate")
+        for metric in (Loss(nn.MSELoss(), x, y), Loss.from_loader(nn.MSELoss(), [(x, y)] * 11))
+    )
+    for theta in (once.theta, 2 * once.theta):
+        assert torch.equal(loss_at(once, theta)(theta, (x, y)), loss_at(often, theta)(theta, (x, y)))
