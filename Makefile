@@ -1,10 +1,10 @@
 # The daily verbs; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help install test slow style types check ci demo wheel clean
+.PHONY: help install test slow style types signatures check ci demo wheel clean
 
 help:  ## list the verbs
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 install:  ## install with everything that development needs
 	python -m pip install -e '.[dev]'
@@ -21,6 +21,9 @@ style:  ## format and fix what can be fixed
 
 types:  ## check the types
 	mypy
+
+signatures:  ## write the options of lla_func/options.py into the functions that take them
+	python .ci/signatures.py
 
 check: style types test  ## what to run before a commit
 

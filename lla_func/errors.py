@@ -7,10 +7,11 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # those that need torch import it when called: the command's help is read without it
+    import torch
+    from torch import Tensor
 
 __all__ = [
     "finite_number",
@@ -120,12 +121,15 @@ def finite_tensor(
         floating: whether whole numbers are refused, too.
 
     Example:
+        >>> import torch
         >>> finite_tensor("axes", torch.zeros(3, 5), (2, "P"))
         Traceback (most recent call last):
         ...
         ValueError: axes has shape [3, 5]; pass [2, P]
     """
-    if not isinstance(value, Tensor):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} is of type {type(value).__name__}; pass a tensor")
     if value.is_complex() or value.dtype == torch.bool or (floating and not value.is_floating_point()):
         kind = "real floating" if floating else "real"
@@ -167,6 +171,8 @@ def names(name: str, value: Any, *, otherwise: str = "") -> tuple[str, ...]:
 
 def numbers_of(name: str, value: Any) -> Tensor:
     """A tensor, an array or nested lists of numbers as a tensor, or a TypeError."""
+    import torch
+
     try:
         return torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -175,6 +181,8 @@ def numbers_of(name: str, value: Any) -> Tensor:
 
 def usable_device(name: str, value: Any) -> torch.device:
     """The device, or a ValueError that says why it can't be used here."""
+    import torch
+
     try:
         if isinstance(value, bytes):
             raise TypeError("bytes are no name of a device")

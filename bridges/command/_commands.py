@@ -25,6 +25,7 @@ from lla_func.facades import check_request
 from lla_func.hessian import table
 from lla_func.landscape import describe, file_name, writable_directory
 from lla_func.objective import samples
+from lla_func.options import Evaluation
 from lla_func.spectrum import Criteria
 
 __all__ = ["analyse", "evaluate", "train"]
@@ -50,11 +51,7 @@ def evaluate(arguments: Namespace) -> None:
         asked = _asked(
             arguments,
             f"eval_{arguments.name}",
-            store=arguments.store,
             sampling="grid" if arguments.tol is None else "chebyshev",
-            tol=arguments.tol,
-            memory_budget=arguments.memory,
-            tf32=arguments.tf32,
             group=team.group,
         )
         if arguments.store is not None:
@@ -261,7 +258,7 @@ def _asked(arguments: Namespace, name: str, **more: Any) -> dict[str, Any]:
         hessian_pair=arguments.hessian_pair,
         dim=int(arguments.dim),
         log=arguments.log,
-        engine=arguments.engine,
+        **options.given(arguments, Evaluation),
         progress=sys.stderr.isatty() and launched().rank == 0,
         **more,
     )

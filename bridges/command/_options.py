@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
+
+from lla_func.options import Evaluation, Family, Flag, Kind, brief
 
 __all__ = [
     "LANDSCAPE",
     "TRAINING",
+    "add",
+    "given",
     "hessian",
     "ignored",
     "ignored_in",
@@ -37,6 +42,42 @@ LANDSCAPE = (
     "freeze --freeze",
     "all_modes --all_modes",
 )
+
+
+def add(group: argparse._ActionsContainer, family: type[Family], *names: str) -> None:
+    """The flags of a family's options, or of those with these names."""
+    for each in fields(family):
+        flags, kind, text = (each.metadata[what] for what in ("flags", "kind", "help"))
+        if not flags or (names and each.name not in names):
+            continue
+        shown: Any = {"default": each.default, "help": brief(text)}
+        if isinstance(kind, Flag):
+            group.add_argument(*flags, action="store_true", **shown)
+        else:
+            group.add_argument(*flags, type=_read_by(kind), metavar=kind.metavar, **shown)
+
+
+def _read_by(kind: Kind) -> Callable[[str], Any]:
+    """An argument type that says what is wrong in the kind's own words."""
+
+    def parse(text: str) -> Any:
+        try:
+            return kind.parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+def given(arguments: argparse.Namespace, *families: type[Family]) -> dict[str, Any]:
+    """The options of these families that the command line gives, by their names."""
+    found = {}
+    for each in (each for family in families for each in fields(family)):
+        if flags := each.metadata["flags"]:
+            destination = max(flags, key=len).lstrip("-")
+            if hasattr(arguments, destination):
+                found[each.name] = getattr(arguments, destination)
+    return found
 
 
 def ignored(command: argparse.ArgumentParser, *options: str) -> None:
@@ -206,23 +247,13 @@ def landscape(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-lc", "--losscap", type=_positive, metavar="X", help="draw losses above this as capped"
     )
-    group.add_argument(
-        "--engine",
-        type=_choice("auto", "loop", "vmap", "hoisted", "compiled"),
-        default="auto",
-        help="how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled",
-    )
+    add(group, Evaluation, "engine")
 
 
 def long_jobs(command: argparse.ArgumentParser) -> None:
     """How a landscape of many points is computed."""
     group = command.add_argument_group("long jobs")
-    group.add_argument(
-        "--store",
-        metavar="DIR",
-        help="keep finished points in DIR: the same command goes on where it stopped, and several processes share the "
-        "work (torchrun)",
-    )
+    add(group, Evaluation, "store", "tol", "memory_budget", "tf32")
     group.add_argument(
         "--resume",
         metavar="DIR",
@@ -232,23 +263,6 @@ def long_jobs(command: argparse.ArgumentParser) -> None:
         "--trust",
         action="store_true",
         help="with --resume: run the loader file that DIR names, or a changed one",
-    )
-    group.add_argument(
-        "--tol",
-        type=_positive,
-        metavar="X",
-        help="evaluate fewer points and interpolate with an estimated error of X of the range of the losses (0.01 is "
-        "one percent); a needle narrower than the points' spacing can be missed",
-    )
-    group.add_argument(
-        "--memory",
-        type=_bytes,
-        metavar="SIZE",
-        help="what the evaluation may take beyond data and directions, such as 500M or 8G (default: a quarter of what "
-        "is free)",
-    )
-    group.add_argument(
-        "--tf32", action="store_true", help="let a GPU compute a quick preview with TensorFloat-32"
     )
     group.add_argument(
         "--plan", action="store_true", help="print how the work was cut, and what the trial measured"
@@ -366,18 +380,6 @@ def _positive(text: str) -> float:
     if not (math.isfinite(number) and number > 0):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number greater than 0")
     return number
-
-
-def _bytes(text: str) -> int:
-    """An argument type: a number of bytes, with K, M, G or T for powers of 1024."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G", "T") else (text, "")
-    try:
-        size = int(float(number) * 1024 ** " KMGT".index(unit or " "))
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500M or 8G") from None
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text} is too small; write 500M or 8G")
-    return size
 
 
 def _number_or_text(text: str) -> int | str:

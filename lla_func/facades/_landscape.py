@@ -77,6 +77,8 @@ def viz_lla(
     engine: str = "auto",
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Any = None,
     memory_budget: int | None = None,
     sampling: str = "grid",
     tol: float | None = None,
@@ -148,6 +150,8 @@ def viz_lla(
         engine: how points are computed, ``"auto"``, ``"loop"``, ``"vmap"``, ``"hoisted"`` or ``"compiled"``
             (:func:`lla_func.evaluate`, also for the options up to ``tf32``).
         points_per_pass, samples_per_tile: how many points and samples an engine takes at once.
+        channels_last: whether images have their channels innermost in memory.
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, which repeats its bits.
         memory_budget: bytes that it may take beyond the data and the directions.
         sampling: ``"grid"``, or ``"chebyshev"`` to evaluate fewer points and interpolate within ``tol``.
         tol, log_tol: the estimated error allowed then, as a part of the range of the losses (and of the log-losses). A
@@ -220,16 +224,8 @@ def viz_lla(
             objective,
             panel.chart,
             panel.coords,
-            engine=engine,
-            points_per_pass=points_per_pass,
-            samples_per_tile=samples_per_tile,
-            memory_budget=memory_budget,
-            sampling=sampling,
-            tol=tol,
-            log_tol=log_tol,
-            tf32=tf32,
-            store=None if kept is None else kept / f"{number:02d}_{_slug(panel.title)}",
-            progress=progress,
+            **asked.evaluation.asdict()
+            | {"store": None if kept is None else kept / f"{number:02d}_{_slug(panel.title)}"},
         )
         landscapes.append(landscape._replace(center=center))
         reasons[panel.title] = why_flat(objective, panel.chart, landscapes[-1], free)

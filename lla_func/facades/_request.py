@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -17,16 +18,17 @@ from lla_func.facades._axes import directions_from
 from lla_func.facades._common import folders_of, objective_of, seed_of
 from lla_func.geometry import Options, check_panels, panel_options
 from lla_func.hessian import check_differentiable, is_first
-from lla_func.landscape import MANIFEST, check_work, directory, read_manifest
+from lla_func.landscape import MANIFEST, directory, planned, read_manifest
 from lla_func.landscape import store as files
 from lla_func.objective import Objective
+from lla_func.options import Evaluation
 
 __all__ = ["Request", "along", "checked"]
 
 
 FLAGS = (
     *("b_sqrt", "viz_dev", "eval_hessian", "to_viz", "to_save", "return_loss", "calc_crit"),
-    *("log", "quadratic", "log_tol", "tf32", "progress"),
+    *("log", "quadratic"),
 )
 
 FORMS = (np.ndarray, list, tuple, Mapping, torch.nn.Module)
@@ -43,6 +45,7 @@ class Request(NamedTuple):
         objective: of the model under the metric.
         axes: a name, or directions [2, P].
         options: how the panels' directions are made and how far they go.
+        evaluation: how the points are computed.
         mode: ``"add"`` or ``"adameq"``.
         planes, columns: how many random planes, and how many side by side.
         cap: losses above it are drawn as capped.
@@ -56,6 +59,7 @@ class Request(NamedTuple):
     objective: Objective
     axes: str | Tensor
     options: Options
+    evaluation: Evaluation
     mode: str
     planes: int
     columns: int
@@ -115,14 +119,8 @@ def checked(**arguments: Any) -> Request:
         raise ValueError(
             f"n_v={asked.n_v} needs eval_hessian=True: it is the number of runs of the spectral density"
         )
-    check_work(
-        engine=asked.engine,
-        points_per_pass=asked.points_per_pass,
-        samples_per_tile=asked.samples_per_tile,
-        memory_budget=asked.memory_budget,
-        sampling=asked.sampling,
-        tol=asked.tol,
-    )
+    evaluation = Evaluation(**{each.name: arguments[each.name] for each in fields(Evaluation)})
+    planned(evaluation)
     if asked.store is not None and asked.seed is None:
         raise ValueError("store= needs seed=, so that the same call finds the same directions again")
     if asked.group is not None and asked.store is None:
@@ -150,7 +148,9 @@ def checked(**arguments: Any) -> Request:
     check_panels(objective, options, axes)
     if asked.eval_hessian or along(axes, "hessian"):
         check_differentiable(objective)
-    return Request(objective, axes, options, mode, planes, columns, cap, n_kh, seed, name, folders, store)
+    return Request(
+        objective, axes, options, evaluation, mode, planes, columns, cap, n_kh, seed, name, folders, store
+    )
 
 
 def along(axes: Any, kind: str) -> bool:

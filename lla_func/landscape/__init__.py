@@ -5,7 +5,7 @@ from __future__ import annotations
 from lla_func.landscape import _store as store
 from lla_func.landscape._checkpoint import directions_of, directory, load_landscape
 from lla_func.landscape._curvature import Curvature, measured_curvature
-from lla_func.landscape._evaluate import check_work, evaluate
+from lla_func.landscape._evaluate import evaluate, planned
 from lla_func.landscape._evaluator import EngineFallbackWarning
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape._manifest import MANIFEST
@@ -27,7 +27,6 @@ __all__ = [
     "PathLike",
     "append_line",
     "axes",
-    "check_work",
     "describe",
     "directions_of",
     "directory",
@@ -35,6 +34,7 @@ __all__ = [
     "file_name",
     "load_landscape",
     "measured_curvature",
+    "planned",
     "read_manifest",
     "replacing",
     "save_json",

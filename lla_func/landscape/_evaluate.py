@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lla_func._torch import full_precision, noticed, without_autocast
-from lla_func.errors import finite_number, finite_tensor, flag, instance, numbers_of, one_of, positive_int
+from lla_func.errors import finite_tensor, instance, numbers_of
 from lla_func.geometry import Chart, mesh_axes, summary
 from lla_func.landscape import _checkpoint as checkpoint
 from lla_func.landscape._chebyshev import sample
@@ -22,12 +22,16 @@ from lla_func.landscape._evaluator import EngineFallbackWarning, Evaluator
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape.engines import ENGINES, Plan, checked
 from lla_func.objective import Objective, check
+from lla_func.options import Evaluation
 
-__all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "surface"]
+__all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "planned", "surface"]
 
 
 COARSE = (torch.bfloat16, torch.float16)
 """Dtypes whose steps show in a surface."""
+
+DECISIVE = ("sampling", "tol", "log_tol", "tf32", "engine")
+"""Options that make another job, besides those that say how the work is cut."""
 
 FEW = 150
 """About as many points as Chebyshev sampling takes."""
@@ -42,7 +46,7 @@ def evaluate(
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
     channels_last: bool | None = None,
-    plan: Plan | Mapping[str, Any] | None = None,
+    plan: Any = None,
     memory_budget: int | None = None,
     sampling: str = "grid",
     tol: float | None = None,
@@ -57,35 +61,35 @@ def evaluate(
         objective: the function to evaluate.
         chart: a surface through weight space.
         coords: coordinates, [N, C], finite.
-        engine: ``"loop"`` (point by point, any objective), ``"vmap"`` (blocks of points), ``"hoisted"`` (what all
-            points share is computed once, :mod:`lla_func.landscape.engines._hoisted`), ``"compiled"`` (the same through
-            ``torch.compile``, for long jobs) or ``"auto"``: the fastest in a trial on the job's first points
-            (:mod:`lla_func.landscape._autotune`), or, in jobs of less than about a second, the one that a count of
-            operations suggests. Every engine but the loop is checked against the loop on two points; one that can't run
-            the objective, or fails the check, gives way to the loop with an :class:`EngineFallbackWarning` (``"auto"``
-            takes the loop quietly where the objective can't be recorded).
+        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled. ``"loop"`` goes point
+            by point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what all
+            points share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through ``torch.compile``,
+            for long jobs. ``"auto"`` takes the fastest in a trial on the job's first points, or, in jobs of less than
+            about a second, the one that a count of operations suggests. Every engine but the loop is checked against
+            the loop on two points; one that cannot run the objective, or fails the check, gives way to the loop with an
+            :class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective cannot be recorded).
         points_per_pass: how many points share each operation. Halved when memory runs out.
         samples_per_tile: how many samples are computed together, where batches may be cut.
         channels_last: whether images have their channels innermost in memory.
-        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of ``engine`` and
-            the three options before. All engines and plans give the same losses to rounding; the same plan gives the
-            same bits, while a trial, which goes by the clock, may end with another plan in another run.
-        memory_budget: bytes for everything beyond the data and the chart, by default a quarter of what is free. The
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the
+            three options before. All engines and plans give the same losses to rounding; the same plan gives the same
+            bits, while a trial, which goes by the clock, may end with another plan in another run.
+        memory_budget: bytes for everything beyond the data and the directions (default: a quarter of what is free). The
             hoisted engine estimates its need from it before it allocates.
         sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until the estimated
-            error of a polynomial through them is within ``tol``, and interpolates; coords have to be a mesh. A surface
-            that isn't smooth enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``
-            (:class:`lla_func.landscape.Sampling`).
-        tol: the estimated error that ``"chebyshev"`` may leave, as a part of the surface's range. A needle narrower
-            than the spacing of the points evaluated, about a sixth of the extent, can be missed.
+            error of a polynomial through them is within ``tol``, and interpolates; the points have to be a mesh. A
+            surface that is not smooth enough is evaluated at every point. What was done is in
+            ``diagnostics["sampling"]``.
+        tol: evaluate fewer points and interpolate with an estimated error of so much of the range of the losses (0.01
+            is one percent); a needle narrower than the spacing of the points, about a sixth of the extent, can be
+            missed. For ``sampling="chebyshev"``, which needs it.
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
-        tf32: whether a GPU may compute float32 products with ten bits of mantissa, for a quick preview: faster, with
-            errors of about 1e-3. The check against the loop then compares two such results.
-        store: a folder that keeps finished points on disk (:mod:`lla_func.landscape._checkpoint`). The same call goes
-            on where it was interrupted, along the same plan, so that the losses are bit for bit those of an unbroken
-            run. Several processes that make the same call with the same folder share the work; each returns the whole
-            landscape.
-            A finished store is read by :func:`lla_func.landscape.load_landscape`, and by the same call.
+        tf32: let a GPU compute a quick preview with TensorFloat-32. Faster, with ten bits of mantissa and errors of
+            about 1e-3; an engine's check against the loop then compares two such results.
+        store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
+            it share the work. It goes on along the same plan, so that the losses are bit for bit those of an unbroken
+            run; each process returns the whole landscape. :func:`lla_func.landscape.load_landscape` reads a finished
+            folder, and so does the same call.
         progress: whether to show a progress bar.
 
     Returns:
@@ -102,68 +106,59 @@ def evaluate(
         >>> evaluate(bowl, line(bowl.theta, torch.tensor([3.0, 4.0])), torch.tensor([[0.0], [1.0]])).losses
         tensor([ 0., 25.], dtype=torch.float64)
     """
+    # The options, gathered by `make signatures`.
+    # fmt: off
+    evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
+        channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
+        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+    # fmt: on
     check(objective)
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
     coords = _check_coords(coords, chart)
-    for option, value in (("log_tol", log_tol), ("tf32", tf32), ("progress", progress)):
-        flag(option, value)
     finite_tensor("chart.origin", chart.origin, ("P",))
     finite_tensor("chart.basis", chart.basis, ("K", len(chart.origin)))
     if chart.origin.shape != objective.theta.shape:
         raise ValueError(
             f"chart has P={len(chart.origin)} parameters, the objective P={len(objective.theta)}"
         )
-    options, given_plan = check_work(
-        engine=engine,
-        points_per_pass=points_per_pass,
-        samples_per_tile=samples_per_tile,
-        channels_last=channels_last,
-        plan=plan,
-        memory_budget=memory_budget,
-        sampling=sampling,
-        tol=tol,
-    )
-    if sampling == "chebyshev":
+    given_plan = planned(evaluation)
+    if evaluation.sampling == "chebyshev":
         mesh_axes(coords)
-    if store is not None:
-        store = checkpoint.directory("store", store)
+    folder = None if store is None else checkpoint.directory("store", store)
 
     make = partial(
         Evaluator,
         objective,
         chart,
-        engine=engine,
-        count=len(coords) if sampling == "grid" else min(len(coords), FEW),
-        options=options,
+        engine=evaluation.engine,
+        count=len(coords) if evaluation.sampling == "grid" else min(len(coords), FEW),
+        options=evaluation.cut,
     )
     start = time.perf_counter()
     bar = tqdm(
-        total=len(coords) if sampling == "grid" else None, unit="point", disable=not progress, leave=False
+        total=len(coords) if evaluation.sampling == "grid" else None,
+        unit="point",
+        disable=not evaluation.progress,
+        leave=False,
     )
-    with bar, noticed(), torch.no_grad(), full_precision(not tf32), without_autocast():
-        if store is None:
+    with bar, noticed(), torch.no_grad(), full_precision(not evaluation.tf32), without_autocast():
+        if folder is None:
             working, rates = make(plan=given_plan, advance=bar.update), []
             losses_at: Callable[[Tensor], Tensor] = working
         else:
-            settings = {
-                "sampling": sampling,
-                "tol": tol,
-                "log_tol": log_tol,
-                "tf32": tf32,
-                "engine": engine,
-                **options,
-            }
+            settings = {name: getattr(evaluation, name) for name in DECISIVE} | dict(evaluation.cut)
             settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
             identity = checkpoint.identity(objective, chart, coords, settings)
-            job = checkpoint.begin(store, identity, lambda: _settled(make(plan=given_plan), coords))
+            job = checkpoint.begin(folder, identity, lambda: _settled(make(plan=given_plan), coords))
             if job.landscape is not None:
                 return job.landscape
             working, rates = make(plan=job.plan), job.rates
             losses_at = checkpoint.remembered(working, job, advance=_updating(bar))
-        if sampling == "grid":
+        if evaluation.sampling == "grid":
             values, sampled = losses_at(coords), None
         else:
-            result = sample(losses_at, mesh_axes(coords), tol=float(tol), log=log_tol)  # type: ignore[arg-type]
+            assert evaluation.tol is not None
+            result = sample(losses_at, mesh_axes(coords), tol=evaluation.tol, log=evaluation.log_tol)
             values = result.losses
             sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
             del sampled["losses"]
@@ -174,8 +169,8 @@ def evaluate(
         "rates": rates or working.rates,
         "check": working.check,
         "sampling": sampled,
-        "tf32": tf32,
-        "store": None if store is None else str(store),
+        "tf32": evaluation.tf32,
+        "store": None if folder is None else str(folder),
         "seconds": (seconds := time.perf_counter() - start),
         "points_per_second": working.evaluations / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
@@ -191,50 +186,14 @@ def evaluate(
             stacklevel=2,
         )
     landscape = Landscape(coords, values, summary(chart), diagnostics)
-    if store is not None:
+    if folder is not None:
         checkpoint.finish(job, landscape)
     return landscape
 
 
-def check_work(
-    *,
-    engine: str = "auto",
-    points_per_pass: int | None = None,
-    samples_per_tile: int | None = None,
-    channels_last: bool | None = None,
-    plan: Plan | Mapping[str, Any] | None = None,
-    memory_budget: int | None = None,
-    sampling: str = "grid",
-    tol: float | None = None,
-) -> tuple[dict[str, Any], Plan | None]:
-    """Checks how :func:`evaluate` is asked to work: everything but the points.
-
-    Returns:
-        the options of an engine, and the plan given.
-
-    Raises:
-        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
-    """
-    one_of("engine", engine, ("auto", *ENGINES))
-    given = {
-        "points_per_pass": points_per_pass,
-        "samples_per_tile": samples_per_tile,
-        "memory_budget": memory_budget,
-    }
-    options: dict[str, Any] = {
-        name: None if value is None else positive_int(name, value) for name, value in given.items()
-    }
-    options["channels_last"] = None if channels_last is None else flag("channels_last", channels_last)
-    one_of("sampling", sampling, ("grid", "chebyshev"))
-    if sampling == "chebyshev" and tol is None:
-        raise ValueError(
-            "sampling='chebyshev' needs tol, the estimated error allowed as a part of the surface's range"
-        )
-    if sampling == "grid" and tol is not None:
-        raise ValueError(f"tol={tol!r} is for sampling='chebyshev'; a grid has no error")
-    if tol is not None:
-        finite_number("tol", tol, above=0)
-    return options, None if plan is None else checked(plan, ENGINES)
+def planned(evaluation: Evaluation) -> Plan | None:
+    """The plan that is given, if one is and it can be followed."""
+    return None if evaluation.plan is None else checked(evaluation.plan, ENGINES)
 
 
 def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
