@@ -4,8 +4,7 @@ import torch
 import torch.nn as nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bridges.metrics._metrics import Metric
-from bridges.models._wrapper import ModelWrapper
+from bridges.metrics import Metric, ModelWrapper
 
 
 class Net(nn.Module):
