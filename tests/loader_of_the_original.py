@@ -1,4 +1,4 @@
-"""A loader as people write them for the original LLA; only its two import lines name this project."""
+"""A loader as people write them for the original LLA; only the line of its imports from there names this project."""
 
 import torch
 import torch.nn as nn
