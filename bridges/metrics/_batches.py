@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from bridges.metrics._forms import Packed, divided, translated
 from bridges.models import Stream, everything
-from lla_func._torch import free_memory
+from lla_func._torch import free_memory, tensors
 from lla_func.errors import flag, usable_device
 from lla_func.objective import Batch
 
@@ -55,7 +55,7 @@ def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
     for name, tree in (("inputs", inputs), ("targets", targets)):
         if name == "targets" and targets is None:
             continue
-        leaves = [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+        leaves = list(tensors(tree))
         if not leaves:
             raise TypeError(
                 f"{name} is of type {type(tree).__name__} and holds no tensor; pass a tensor (torch.as_tensor(...)) "
@@ -84,7 +84,7 @@ def formed(item: Any, form: str, device: torch.device) -> Batch:
     """
     if form == "whole":
         whole = translated(item)
-        if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(whole)):
+        if not any(True for _ in tensors(whole)):
             raise TypeError(f"the batch is of type {type(item).__name__} and holds no tensor")
         return move(whole, device)
     if isinstance(item, (tuple, list)) and not item:
@@ -174,7 +174,7 @@ def from_loader(
     budget = float("inf") if resident else 0.0 if resident is False else SHARE * free_memory(device)
     kept, size = [], 0
     for batch in streamed:
-        size += sum(leaf.nbytes for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor))
+        size += sum(tensor.nbytes for tensor in tensors(batch))
         if size > budget:
             return streamed
         kept.append(batch)

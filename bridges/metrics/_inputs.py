@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from bridges.models import Task, in_precision
+from lla_func._torch import tensors
 from lla_func.objective import Batch
 
 __all__ = ["Guard"]
@@ -46,7 +47,7 @@ class Guard:
         Raises:
             RuntimeError: it writes into the batch past the copies, or in this pass but not in the first one.
         """
-        theirs = _tensors(batch)
+        theirs = list(tensors(batch))
         before = _versions(theirs)
         copying = self._copying.get(part, True)
         own = partial(_own, copied=copying, dtype=self.dtype)
@@ -62,13 +63,13 @@ class Guard:
 
     def _first(self, task: Task, model: Any, copies: Batch, part: str) -> Any:
         """A pass on copies, which shows whether the others need some, too."""
-        tensors = _tensors(copies)
-        versions, flags = _versions(tensors), [tensor.requires_grad for tensor in tensors]
+        given = list(tensors(copies))
+        versions, flags = _versions(given), [tensor.requires_grad for tensor in given]
         result = task(model, copies)
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return result  # transforms of torch.func have tensors of their own, which may not show it
-        writes = _versions(tensors) != versions
-        self._copying[part] = writes or [tensor.requires_grad for tensor in tensors] != flags
+        writes = _versions(given) != versions
+        self._copying[part] = writes or [tensor.requires_grad for tensor in given] != flags
         if writes and not self._said:
             self._said = True
             warnings.warn(
@@ -85,10 +86,6 @@ def _own(tensor: Tensor, *, copied: bool, dtype: torch.dtype | None) -> Tensor:
     return converted.clone() if copied and converted is tensor else converted
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
-
-
-def _versions(tensors: list[Tensor]) -> list[int]:
+def _versions(given: list[Tensor]) -> list[int]:
     """How often each was written to; those made in inference mode can't be outside of it, and don't count."""
-    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return [0 if tensor.is_inference() else tensor._version for tensor in given]

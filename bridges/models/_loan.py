@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain, filterfalse
 from operator import itemgetter
 from typing import TypeVar
 
@@ -25,12 +26,11 @@ class _Loan:
     """The attributes and registries of modules, the states of random generators and the gradient mode, as they are."""
 
     def __init__(self, modules: Iterable[nn.Module], sources: Iterable[Source]) -> None:
-        self._attributes = [(vars(module), dict(vars(module))) for module in modules]
-        self._registries = [
-            (registry, registry.copy() if registry else ())
-            for _, attributes in self._attributes
-            for registry in registries(attributes)
-        ]
+        every = [*map(vars, modules)]
+        self._attributes = [(attributes, attributes.copy()) for attributes in every]
+        found = [*chain.from_iterable(map(registries, every))]
+        self._empty = [*filterfalse(None, found)]  # most are
+        self._filled = [(registry, registry.copy()) for registry in filter(None, found)]
         self._random = [(source, source.get()) for source in sources]
         self._gradients = torch.is_grad_enabled()
 
@@ -41,11 +41,9 @@ class _Loan:
             if len(attributes) > len(before):
                 for name in attributes.keys() - before.keys():
                     del attributes[name]
-        for registry, content in self._registries:
-            if not content:
-                if registry:
-                    registry.clear()
-                continue
+        for registry in filter(None, self._empty):
+            registry.clear()
+        for registry, content in self._filled:
             if [*registry] != [*content]:
                 registry.clear()  # the order counts as well
             registry.update(content)

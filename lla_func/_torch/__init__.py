@@ -7,6 +7,7 @@ from lla_func._torch._dispatch import DispatchMode
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
 from lla_func._torch._memory import Meter, cache_size, free_memory, out_of_memory
 from lla_func._torch._precision import full_precision, uncast, without_autocast
+from lla_func._torch._pytree import tensors
 from lla_func._torch._switches import Switch, eagerly, math_attention
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "noticed",
     "out_of_memory",
     "raise_if_interrupted",
+    "tensors",
     "uncast",
     "without_autocast",
 ]

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 __all__ = ["noticed", "raise_if_interrupted"]
@@ -14,8 +15,8 @@ __all__ = ["noticed", "raise_if_interrupted"]
 class _Noticing:
     """A handler of signals that remembers whether the handler before it, which does the work, raised an error."""
 
-    def __init__(self, handler: Callable[[int, Any], Any]) -> None:
-        self.handler = handler
+    def __init__(self, handler: Callable[[int, Any], Any], around: _Noticing | None) -> None:
+        self.handler, self.around = handler, around
         self.came = False
 
     def __call__(self, number: int, frame: Any) -> Any:
@@ -24,6 +25,10 @@ class _Noticing:
         except BaseException:
             self.came = True
             raise
+
+
+_INNERMOST: ContextVar[_Noticing | None] = ContextVar("innermost", default=None)
+"""The handler of the innermost :func:`noticed`; asking Python for it takes as long as some losses of small models."""
 
 
 @contextmanager
@@ -38,14 +43,17 @@ def noticed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
+    around = _INNERMOST.get()
     try:
-        signal.signal(signal.SIGINT, _Noticing(handler))
+        _INNERMOST.set(noticing := _Noticing(handler, around))
+        signal.signal(signal.SIGINT, noticing)
         yield
         raise_if_interrupted()
     except Exception as error:
         raise_if_interrupted(error)
         raise
     finally:
+        _INNERMOST.set(around)
         signal.signal(signal.SIGINT, handler)
 
 
@@ -55,10 +63,8 @@ def raise_if_interrupted(error: BaseException | None = None) -> None:
     Example:
         >>> raise_if_interrupted(RuntimeError("out of memory"))
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    handler = signal.getsignal(signal.SIGINT)
-    while isinstance(handler, _Noticing):
-        if handler.came:
+    noticing = _INNERMOST.get()
+    while noticing is not None:
+        if noticing.came:
             raise KeyboardInterrupt from error
-        handler = handler.handler  # of the block around
+        noticing = noticing.around

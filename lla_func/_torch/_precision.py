@@ -40,11 +40,10 @@ def without_autocast() -> Any:
         ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
         torch.float32
     """
-    casting = [device for device in _DEVICES if torch.is_autocast_enabled(device)]
-    if not casting:
+    if not torch._C._is_any_autocast_enabled():  # one question instead of four, in every call of a loss
         return nullcontext()
     stack = ExitStack()
-    for device in casting:
+    for device in filter(torch.is_autocast_enabled, _DEVICES):
         stack.enter_context(torch.autocast(device, enabled=False))
     return stack
 

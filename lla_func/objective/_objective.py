@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lla_func._torch import without_autocast
+from lla_func._torch import tensors, without_autocast
 from lla_func.errors import flag, instance, one_of
 from lla_func.objective._layout import Layout
 
@@ -156,10 +156,7 @@ def from_loss(
 
 def samples(batch: Batch) -> int:
     """The number of samples in a batch: the length of the first axis of its first tensor (1 if it has none)."""
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return leaf.shape[0]
-    return 1
+    return next((tensor.shape[0] for tensor in tensors(batch) if tensor.ndim), 1)
 
 
 def tiles(batch: Batch, size: int) -> Iterator[Batch]:
@@ -168,8 +165,7 @@ def tiles(batch: Batch, size: int) -> Iterator[Batch]:
     A batch whose tensors differ in length can not be cut and is returned whole.
     """
     count = samples(batch)
-    leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
-    if size >= count or any(leaf.ndim == 0 or leaf.shape[0] != count for leaf in leaves):
+    if size >= count or any(tensor.ndim == 0 or len(tensor) != count for tensor in tensors(batch)):
         yield batch
         return
     for start in range(0, count, size):
