@@ -1,7 +1,7 @@
 # The daily verbs; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help install test slow style types signatures check ci demo wheel clean
+.PHONY: help install test slow style judge types signatures check ci demo wheel clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -15,9 +15,13 @@ test:  ## run the tests, on all cores
 slow:  ## run the slow tests
 	python -m pytest -m slow
 
-style:  ## format and fix what can be fixed
-	ruff format .
+style:  ## fix what can be fixed, and format
 	ruff check --fix .
+	ruff format .
+
+judge:  ## judge formats and style, and change nothing
+	ruff check .
+	ruff format --check .
 
 types:  ## check the types
 	mypy
@@ -25,7 +29,7 @@ types:  ## check the types
 signatures:  ## write the options of lla_func/options.py into the functions that take them
 	python .ci/signatures.py
 
-check: style types test  ## what to run before a commit
+check: judge types test  ## what to run before a commit; it changes no file
 
 ci:  ## what CI runs: everything, in a fresh virtual environment
 	.ci/run

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
+import os
 import re
+import shlex
 import subprocess
 import sys
+import sysconfig
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -255,30 +260,139 @@ def test_the_wheel_holds_both_packages_with_data_and_nothing_else(tmp_path):
     assert {name for name in names if name.endswith(".py")} == {
         name for name in tracked.stdout.split() if name.endswith(".py")
     }
+    assert {"lla_func/py.typed", "bridges/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/NOTICE") for name in names)
 
 
 # ---- the README ----------------------------------------------------------------------------------------------------
 
+README = (ROOT / "README.md").read_text()
+INSTALLS = {"python -m pip install .", "python -m pip install -e '.[test]'"}
 
-def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL
-    )
+
+def consoles(text: str) -> list[str]:
+    """The commands of the blocks of console input, each for itself."""
+    blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [
+        line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")
+    ]
+    return [command.strip() for line in lines for command in line.split("#")[0].split("&&")]
+
+
+def parse(command: str) -> None:
+    """Raises SystemExit where the command line would be refused, ValueError where nobody here knows the command."""
+    from torch.distributed.run import parse_args as torchrun
+
+    from bridges.command import parser
+
+    program, *arguments = shlex.split(command)
+    if program == "torchrun":
+        launched = torchrun(arguments)
+        assert launched.no_python
+        program, arguments = launched.training_script, launched.training_script_args
+    if program == "lla":
+        parser().parse_args(arguments)
+    elif command not in {*INSTALLS, "python -m pytest"}:
+        raise ValueError(f"no test knows how to read {command!r}")
+
+
+def test_the_python_in_the_readme_runs(own_folder):
+    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
     names: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"README.md, Python block {number}", "exec"), names)
 
 
 def test_the_commands_in_the_readme_parse():
-    from shlex import split
+    commands = consoles(README)
+    programs = Counter(shlex.split(command)[0] for command in commands)
+    assert programs["lla"] >= 4
+    assert programs["torchrun"] >= 1
+    assert INSTALLS.issubset(commands)
+    for command in commands:
+        parse(command)
 
-    from bridges.command._cli import parser
 
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    for line in re.findall(r"^(?:\$ )?lla (.*)$", text, flags=re.MULTILINE):
-        arguments = split(line, comments=True)
-        if not {"--help", "--version"} & set(arguments):
-            parser().parse_args(arguments)
+def test_the_commands_in_the_sentences_of_the_readme_parse():
+    commands = re.findall(r"`(lla (?:eval|esd|train)\b[^`]*)`", README)
+    assert len(commands) >= 6
+    for command in commands:
+        parse(command)
+
+
+@pytest.mark.parametrize(
+    "command", ["lla eval --no_such_flag", "torchrun --no-python lla evil", "torchrun --no-pithon lla eval"]
+)
+def test_a_command_with_a_wrong_word_would_be_found(command, capsys):
+    with pytest.raises(SystemExit):
+        parse(command)
+
+
+def test_every_flag_in_the_readme_exists():
+    from bridges.command import parser
+
+    (commands,) = (action.choices for action in parser()._actions if hasattr(action.choices, "values"))
+    known = {flag for command in commands.values() for flag in command._option_string_actions}
+    named = set(re.findall(r"`(--?[a-z_]+)\b[^`]*`", README))
+    assert len(named) >= 20
+    assert named <= known | {"--help", "--version"}
+
+
+# ---- the habits ----------------------------------------------------------------------------------------------------
+
+
+def test_examples_in_docstrings_are_run(request):
+    import lla_func
+
+    assert request.config.getoption("doctestmodules")
+    assert {"lla_func", "bridges"} <= set(request.config.getini("testpaths"))
+    finder = doctest.DocTestFinder(recurse=False)
+    for name in ("Layout", "analyse", "evaluate", "from_loss", "layerwise", "risk"):
+        found = finder.find(getattr(lla_func, name), name)
+        assert any(test.examples for test in found), f"{name} shows no example"
+
+
+def test_the_version_is_that_of_the_project_file():
+    import lla_func
+
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert lla_func.__version__ == version
+
+
+def test_ci_tests_the_lowest_versions_that_the_project_file_promises():
+    promised = dict(re.findall(r'"([a-z-]+)>=([0-9.]+)"', (ROOT / "pyproject.toml").read_text()))
+    tested = dict(
+        re.findall(r"^([a-z-]+)==([0-9.]+)$", (ROOT / ".ci" / "lowest.txt").read_text(), re.MULTILINE)
+    )
+    assert {"torch", "torchvision", "numpy", "pytest"} <= set(tested)
+    for name, version in tested.items():
+        assert f"{version}.".startswith(f"{promised[name]}."), (
+            f"{name}=={version}, but {name}>={promised[name]}"
+        )
+
+
+@pytest.mark.parametrize("package", ["lla_func", "bridges"])
+def test_both_packages_are_typed(package):
+    assert (ROOT / package / "py.typed").is_file()
+
+
+@pytest.mark.slow
+def test_plain_pytest_works_as_python_dash_m_pytest_does():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    plain = Path(sysconfig.get_path("scripts")) / "pytest"
+    ways = [[str(plain)], [sys.executable, "-m", "pytest"]]
+    counts = [
+        subprocess.run(
+            [*way, "--collect-only", "-q", "tests/test_laws.py", "tests/graph", "lla_func/graph"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env=environment,
+        ).stdout.splitlines()
+        for way in ways
+    ]
+    assert len(counts[0]) > 20
+    assert counts[0][:-1] == counts[1][:-1]  # but for the line of the time that it took

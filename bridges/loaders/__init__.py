@@ -51,7 +51,12 @@ def find(loader: str) -> ModuleType:
         module = _run(Path(loader))
     else:
         one_of("loader", loader, READY)
-        module = importlib.import_module(f"{__name__}.{loader}")
+        try:
+            module = importlib.import_module(f"{__name__}.{loader}")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"loader {loader!r} needs {error.name}, which is not installed; python -m pip install {error.name}"
+            ) from error
     for name, arguments in PROTOCOL.items():
         element = getattr(module, name, None)
         if not callable(element):

@@ -143,8 +143,13 @@ def mnist(where: str, split: str = "train") -> tuple[Tensor, Tensor]:
         FileNotFoundError: the folder does not hold MNIST.
         ConnectionError: the download failed.
     """
-    from torchvision import datasets
-
+    try:
+        from torchvision import datasets
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "MNIST is read by torchvision, which is not installed; python -m pip install torchvision, or leave --data "
+            "out to use the bundled digits"
+        ) from error
     download = where == "mnist"
     folder = "data" if download else where
     try:

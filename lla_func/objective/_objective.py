@@ -266,6 +266,11 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
     """The loss over all batches at theta (by default at the point under study), a float64 scalar on the CPU.
 
     No gradient is recorded. Where the objective says ``named``, theta may be the named tensors that it consists of.
+
+    Example:
+        >>> objective = from_loss(lambda theta, x: (x @ theta).square().mean(), torch.ones(2), [torch.eye(2)])
+        >>> risk(objective)
+        tensor(1., dtype=torch.float64)
     """
     instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
     theta = objective.theta if theta is None else theta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from bridges import loaders, weights
 from bridges.loaders import digits, lenet, mlp, template
+from tests.command import run
 
 ORIGINAL = Path(__file__).parents[1] / "loader_of_the_original.py"
 
@@ -333,3 +335,19 @@ def test_resnet_without_internet_says_what_to_do(monkeypatch):
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", fail)
     with pytest.raises(ConnectionError, match="IMAGENET1K_V1.*not be downloaded.*--weights None"):
         loaders.find("resnet").ModelInit()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--loader", "resnet", "--data", "folder"], "loader 'resnet' needs torchvision"),
+        (["--data", "mnist"], "MNIST is read by torchvision"),
+    ],
+)
+def test_without_torchvision_one_line_says_what_to_install(arguments, advice, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.delitem(sys.modules, "bridges.loaders.resnet", raising=False)
+    assert run("eval", *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert advice in line
+    assert "pip install torchvision" in line
