@@ -48,7 +48,7 @@ def save(figure: Figure, path: PathLike, *, dpi: int = 200) -> Path:
 
     Raises:
         ValueError: the suffix is no format of matplotlib's.
-        OSError: the file can not be written.
+        OSError: the file cannot be written.
     """
     path = Path(path)
     path = path if path.suffix else path.with_suffix(".png")

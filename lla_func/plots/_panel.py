@@ -1,22 +1,4 @@
-"""Pictures of landscapes and spectra, alone and side by side.
-
-Every function that draws takes the Axes to draw in, or makes a figure of its own, and returns the Axes
-(``panel`` the figure). None touches pyplot's global state: its current figure, its backend, rcParams.
-matplotlib is imported only when something is drawn.
-
-All pictures of landscapes show in one way what is special: the centre is a marked point, losses that are not
-finite are holes, and losses above ``cap`` are flat and grey. None of these is silent: a legend names them.
-
-Example:
-    >>> import torch
-    >>> from lla_func import chart
-    >>> axis = torch.linspace(-1, 1, 5)
-    >>> coords = chart.mesh(axis, axis)
-    >>> bowl = Landscape(coords, coords.square().sum(dim=1), {"center": [0.0, 0.0]}, {}, center=0.0)
-    >>> contour(bowl, title="a bowl").get_title()
-    'a bowl'
-    >>> figure = panel([bowl, bowl], ["from above", "twice"], style="contour")
-"""
+"""Several landscapes side by side, and planes through a volume."""
 
 from __future__ import annotations
 
@@ -28,25 +10,16 @@ import numpy as np
 
 from lla_func.errors import one_of, positive_int
 from lla_func.landscape import Landscape
-from lla_func.plots._files import new_figure, save, show
-from lla_func.plots._scale import CMAP, add_colorbar, keys, scale_of
-from lla_func.plots._spectrum import density
-from lla_func.plots._surface import axis_labels, contour, mesh_axes, profile, quadratic_overlay, surface3d
+from lla_func.plots._contour import contour, profile
+from lla_func.plots._files import new_figure
+from lla_func.plots._look import Look, axis_labels, drawn_axes
+from lla_func.plots._scale import add_colorbar, keys
+from lla_func.plots._surface import surface3d
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "contour",
-    "density",
-    "panel",
-    "profile",
-    "quadratic_overlay",
-    "save",
-    "show",
-    "slices",
-    "surface3d",
-]
+__all__ = ["panel", "slices"]
 
 # what draws one picture, and its width and height in inches
 STYLES: dict[str, tuple[Callable[..., Any], float, float]] = {
@@ -64,9 +37,6 @@ def panel(
     style: str = "surface3d",
     shared: bool = True,
     title: str | None = None,
-    cap: float | None = None,
-    log: bool = False,
-    cmap: str = CMAP,
     **options: Any,
 ) -> Figure:
     """Draws several landscapes side by side.
@@ -76,13 +46,10 @@ def panel(
         titles: one above each picture.
         columns: pictures in a row.
         style: ``"surface3d"``, ``"contour"`` or ``"profile"``.
-        shared: whether all have one scale of heights and colours, with one colour bar; otherwise each its
+        shared: whether all have one scale of heights and colors, with one color bar; otherwise each its
             own.
         title: a line above all.
-        cap: losses above it are drawn as capped.
-        log: whether heights and colours are logarithmic.
-        cmap: a matplotlib colour map.
-        options: whatever else the style's function takes, such as ``view``.
+        options: of each picture (:class:`lla_func.plots.Look`), and what else the style takes, such as ``view``.
 
     Returns:
         A new figure.
@@ -99,12 +66,12 @@ def panel(
     rows = math.ceil(len(landscapes) / columns)
     draw, width, height = STYLES[style]
     bars = style != "profile"
-    scale = scale_of(*landscapes, cap=cap, log=log, cmap=cmap)
-    options = {**options, "cap": cap, "log": log, "cmap": cmap, "legend": False}
+    scale = Look(**{name: options[name] for name in ("cap", "log", "cmap") if name in options}).scale(
+        *landscapes
+    )
+    options |= {"legend": False, "colorbar": not shared}
     if shared:
         options["limits"] = (scale.low, scale.high)
-    if bars:
-        options["colorbar"] = not shared
     figure = new_figure(columns * (width + 0.7 * (bars and not shared)) + 0.9 * shared, rows * height + 0.4)
     projection = "3d" if style == "surface3d" else None
     every = [
@@ -131,7 +98,7 @@ def slices(volume: Landscape, *, count: int = 4) -> tuple[list[Landscape], list[
         count: how many planes, evenly spread over the last axis with both its ends.
 
     Returns:
-        The planes' landscapes, in which the centre is known only where the plane goes through it, and the
+        The planes' landscapes, in which the center is known only where the plane goes through it, and the
         titles.
 
     Raises:
@@ -144,7 +111,7 @@ def slices(volume: Landscape, *, count: int = 4) -> tuple[list[Landscape], list[
         >>> slices(Landscape(coords, coords.sum(dim=1), {}, {}), count=3)[1]
         ['coordinate 3 = 0', 'coordinate 3 = 2', 'coordinate 3 = 4']
     """
-    last = mesh_axes(volume, 3, "slices")[2]
+    last = drawn_axes(volume, 3, "slices")[2]
     labels, center = axis_labels(volume), volume.chart.get("center")
     count = min(positive_int("count", count), len(last))
     planes, titles = [], []

@@ -1,4 +1,4 @@
-"""The scale of a picture: how losses become heights, colours, ticks and legend entries."""
+"""The scale of a picture: how losses become heights, colors, ticks and legend entries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = [
     "scale_of",
 ]
 
-CMAP = "viridis"  # perceptually uniform, and readable in grey and to the colour-blind
-CAPPED = "0.78"  # grey, which no loss on the scale has
+CMAP = "viridis"  # perceptually uniform, and readable in gray and to the color-blind
+CAPPED = "0.78"  # gray, which no loss on the scale has
 MARK: dict[str, Any] = {
     "marker": "o",
     "markersize": 6.5,
@@ -44,9 +44,9 @@ class Scale(NamedTuple):
     Attributes:
         low: the smallest loss of the scale.
         high: the largest: the cap, where a loss exceeds the cap that was asked for.
-        log: whether heights and colours are logarithmic.
-        capped: whether there are losses above ``high``, which are drawn flat and grey.
-        cmap: the name of a matplotlib colour map.
+        log: whether heights and colors are logarithmic.
+        capped: whether there are losses above ``high``, which are drawn flat and gray.
+        cmap: the name of a matplotlib color map.
     """
 
     low: float
@@ -56,7 +56,7 @@ class Scale(NamedTuple):
     cmap: str
 
     def height(self, losses: Any) -> np.ndarray:
-        """Losses as heights (log10 on a log scale), NaN where they can not be drawn."""
+        """Losses as heights (log10 on a log scale), NaN where they cannot be drawn."""
         losses = np.asarray(losses, dtype=np.float64)
         drawable = np.isfinite(losses) & ((losses > 0) if self.log else True)
         losses = np.where(drawable, losses, np.nan)
@@ -69,7 +69,7 @@ class Scale(NamedTuple):
         return float(bottom), float(top)
 
     def colormap(self) -> Any:
-        """The matplotlib colour map, grey above the scale."""
+        """The matplotlib color map, gray above the scale."""
         import matplotlib
 
         return matplotlib.colormaps[self.cmap].with_extremes(over=CAPPED)
@@ -122,15 +122,15 @@ def scale_of(
     limits: tuple[float, float] | None = None,
     cmap: str = CMAP,
 ) -> Scale:
-    """The scale on which all the given landscapes, with the losses at their centres, can be drawn.
+    """The scale on which all the given landscapes, with the losses at their centers, can be drawn.
 
     Args:
         landscapes: what the scale must cover.
         cap: losses above it are drawn as capped. None draws all.
-        log: whether heights and colours are logarithmic; losses that are not positive are holes then.
+        log: whether heights and colors are logarithmic; losses that are not positive are holes then.
         limits: the smallest and largest loss of the scale, instead of those of the landscapes; losses above them
             are drawn as capped too.
-        cmap: the name of a matplotlib colour map.
+        cmap: the name of a matplotlib color map.
 
     Example:
         >>> import torch
@@ -160,7 +160,7 @@ def scale_of(
 
 
 def center_of(landscape: Landscape) -> tuple[list[float] | None, float]:
-    """The centre's coordinates, None if it has none, and the loss there, NaN where it was not evaluated."""
+    """The center's coordinates, None if it has none, and the loss there, NaN where it was not evaluated."""
     center = landscape.chart.get("center")
     if center is None:
         return None, math.nan
@@ -171,7 +171,7 @@ def center_of(landscape: Landscape) -> tuple[list[float] | None, float]:
 
 
 def add_colorbar(figure: Any, scale: Scale, landscapes: Sequence[Landscape], **place: Any) -> None:
-    """Draws the colour bar of some landscapes, with a grey tip where losses lie above the scale.
+    """Draws the color bar of some landscapes, with a gray tip where losses lie above the scale.
 
     Args:
         figure: the figure to draw in.
@@ -202,7 +202,7 @@ def hole(**options: Any) -> Any:
 
 
 def keys(scale: Scale, landscapes: Sequence[Landscape]) -> list[Any]:
-    """Legend entries for whatever is special in these pictures: centre, capped losses, holes."""
+    """Legend entries for whatever is special in these pictures: center, capped losses, holes."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -211,7 +211,7 @@ def keys(scale: Scale, landscapes: Sequence[Landscape]) -> list[Any]:
     if centers:
         known = {loss for loss in centers if not math.isnan(loss)}
         value = f", loss {known.pop():.4g}" if len(known) == 1 else ""
-        entries.append(Line2D([], [], label=f"centre{value}", **MARK))
+        entries.append(Line2D([], [], label=f"center{value}", **MARK))
     if scale.capped:
         entries.append(Patch(facecolor=CAPPED, label=f"capped: loss above {scale.high:.4g}"))
     count = sum(int(np.isnan(scale.height(landscape.losses)).sum()) for landscape in landscapes)

@@ -32,7 +32,7 @@ def density(
     """Draws a spectral density over the eigenvalues, on a log scale.
 
     The Ritz values (quadrature nodes) of all probes are ticks at the foot of the picture, longer for a larger
-    weight on a log scale, in one colour for negative ones and another for the rest. The vertical axis reaches
+    weight on a log scale, in one color for negative ones and another for the rest. The vertical axis reaches
     down to the density at the least of the visible outliers, so that a single eigenvalue among millions is
     still seen.
 
@@ -84,7 +84,7 @@ def density(
     ax.set_ylim(floor / 10 ** (0.14 * decades), peak * 10 ** (0.08 * decades))
     foot = 0.14 / 1.22
     length = 0.25 + 0.75 * np.clip(1 + np.log10(np.maximum(weights, 1e-300)) / 10, 0, 1)
-    for colour, chosen, name in (
+    for color, chosen, name in (
         (NEGATIVE, nodes < 0, "negative Ritz values"),
         (CURVE, nodes >= 0, "positive Ritz values"),
     ):
@@ -94,7 +94,7 @@ def density(
                 0.0,
                 0.9 * foot * length[chosen],
                 transform=ax.get_xaxis_transform(),
-                colors=colour,
+                colors=color,
                 linewidth=0.8,
                 label=name,
             )

@@ -42,7 +42,7 @@ def with_losses(landscape, **losses):
 
 
 def surface(landscape, **options):
-    """The Axes of a surface, with its quadrilaterals [F, 4, 3] and their colours [F, 4]."""
+    """The Axes of a surface, with its quadrilaterals [F, 4, 3] and their colors [F, 4]."""
     drawn, add = [], plots_surface._add_faces
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots_surface, "_add_faces", lambda *what: (drawn.extend(what), add(*what)))
@@ -51,7 +51,7 @@ def surface(landscape, **options):
 
 
 def marker(ax):
-    """The data of the line that marks the centre."""
+    """The data of the line that marks the center."""
     (line,) = [line for line in ax.lines if line.get_marker() == MARK["marker"]]
     return [
         float(np.asarray(data)[0]) for data in (line.get_data_3d() if ax.name == "3d" else line.get_data())
@@ -144,12 +144,12 @@ def test_contour_puts_the_first_coordinate_on_the_horizontal_axis():
         (plots.profile, LINE, [0.0, 1.0]),
     ],
 )
-def test_the_centre_is_marked_at_its_coordinates(draw, landscape, where):
+def test_the_center_is_marked_at_its_coordinates(draw, landscape, where):
     assert marker(draw(landscape)) == where
-    assert any("centre, loss" in text for text in legend_texts(draw(landscape)))
+    assert any("center, loss" in text for text in legend_texts(draw(landscape)))
 
 
-def test_a_centre_that_was_not_evaluated_is_taken_from_the_mesh_or_left_out():
+def test_a_center_that_was_not_evaluated_is_taken_from_the_mesh_or_left_out():
     unknown = BOWL._replace(center=math.nan)
     assert marker(plots.surface3d(unknown)) == [-0.5, 7.0, 1.25]
     off_mesh = unknown._replace(chart={**BOWL.chart, "center": [0.123, 7.0]})
@@ -158,19 +158,19 @@ def test_a_centre_that_was_not_evaluated_is_taken_from_the_mesh_or_left_out():
     assert len(plots.profile(LINE._replace(center=math.inf)).lines) == len(plots.profile(LINE).lines) - 1
 
 
-def test_capped_surface_is_flat_grey_and_named():
-    ax, corners, colours = surface(BOWL, cap=6.0)
+def test_capped_surface_is_flat_gray_and_named():
+    ax, corners, colors = surface(BOWL, cap=6.0)
     heights = corners[..., 2]
-    grey = np.isclose(colours, to_rgba(CAPPED)).all(axis=1)
+    gray = np.isclose(colors, to_rgba(CAPPED)).all(axis=1)
     assert heights.max() == 6.0
-    assert grey.any()
-    assert np.allclose(heights[grey], 6.0)
-    assert (heights[~grey].min(axis=1) < 6.0).all()
+    assert gray.any()
+    assert np.allclose(heights[gray], 6.0)
+    assert (heights[~gray].min(axis=1) < 6.0).all()
     assert "capped: loss above 6" in legend_texts(ax)
     assert ax.get_zlim()[1] >= 6.0
 
 
-def test_capped_contour_is_grey_beyond_the_cap_and_its_colour_bar_has_a_tip():
+def test_capped_contour_is_gray_beyond_the_cap_and_its_color_bar_has_a_tip():
     ax = plots.contour(BOWL, cap=6.0)
     assert np.allclose(ax.collections[0].cmap.get_over(), to_rgba(CAPPED))
     assert ax.collections[0].levels[-1] == pytest.approx(6.0, abs=1e-6)
@@ -275,7 +275,7 @@ def test_panel_fills_rows_and_names_what_is_special_once(style):
     assert not any(ax.get_legend() for ax in pictures)
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == ["centre, loss 1.25", "capped: loss above 6", "not finite: 1 point"]
+    assert texts == ["center, loss 1.25", "capped: loss above 6", "not finite: 1 point"]
 
 
 def test_slices_are_the_planes_of_a_volume():
@@ -301,12 +301,12 @@ def test_quadratic_prediction_coincides_with_a_quadratic_loss():
     assert legend_texts(ax) == ["quadratic prediction"]
 
 
-def test_quadratic_prediction_counts_from_the_centre_in_units_of_the_directions():
+def test_quadratic_prediction_counts_from_the_center_in_units_of_the_directions():
     parabola = landscape_of(lambda a: 2 + 0.5 * 3 * (5 * (a - 0.25)) ** 2, X, center=(0.25,), norms=[5.0])
     ax = plots.quadratic_overlay(plots.profile(parabola), parabola, [3.0])
     x, y = (np.asarray(data) for data in ax.lines[-1].get_data())
     assert np.allclose(y, 2 + 37.5 * (x - 0.25) ** 2)
-    assert legend_texts(ax) == ["centre, loss 2", "quadratic prediction"]
+    assert legend_texts(ax) == ["center, loss 2", "quadratic prediction"]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_quadratic_prediction_counts_from_the_centre_in_units_of_the_directions(
         ),
         (
             lambda: plots.quadratic_overlay(Figure().add_subplot(), BOWL._replace(center=math.inf), [1, 1]),
-            "centre",
+            "center",
         ),
     ],
 )
