@@ -164,6 +164,28 @@ def test_imports_go_down_the_rooms_only():
     assert not upward
 
 
+def test_the_architecture_page_names_the_rooms_in_their_order():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"^\| `((?:lla_func|bridges)/[\w/]+)` \|", page, flags=re.MULTILINE)
+    assert named == [room.replace(".", "/") for room in reversed(ROOMS)]
+
+
+def test_every_room_is_there():
+    assert [room for room in ROOMS if not files(room)] == []
+
+
+def test_tests_lie_where_what_they_test_does():
+    rooms = {room.removeprefix("lla_func.").replace(".", "/") for room in ROOMS}
+    paths = [path.relative_to(ROOT / "tests").with_suffix("") for path in ROOT.glob("tests/*/**/test_*.py")]
+    assert len(paths) > 40
+    assert [
+        path
+        for path in paths
+        if path.parent.as_posix() not in rooms
+        and path.with_name(path.name.removeprefix("test_")).as_posix() not in rooms
+    ] == []
+
+
 def test_files_of_a_room_are_private_to_it():
     peeking = [
         f"{name} imports {found.module}"

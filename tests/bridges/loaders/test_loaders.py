@@ -15,7 +15,7 @@ from bridges import loaders, weights
 from bridges.loaders import digits, lenet, mlp, template
 from tests.command import run
 
-ORIGINAL = Path(__file__).parents[1] / "loader_of_the_original.py"
+ORIGINAL = Path(__file__).parents[2] / "loader_of_the_original.py"
 
 
 class Payload:
