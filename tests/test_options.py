@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_options_that_are_not_positional_stand_in_the_order_of_their_families(na
     assert [option for option in found if option in known] == [option for option in known if option in found]
 
 
+@pytest.mark.skipif(shutil.which("ruff") is None, reason="needs ruff, of the extra 'dev'")
 def test_signatures_docstrings_and_what_gathers_them_are_up_to_date():
     assert script().outdated() == []
 

@@ -168,7 +168,7 @@ class Borrowed:
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if torch.get_default_device().type == "meta":
+        if torch.empty(0).device.type == "meta":  # get_default_device() of torch 2.6 knows no context
             raise ValueError(
                 "torch's default device is 'meta', where tensors have no values; make the objective outside of "
                 "torch.device('meta')"
