@@ -253,7 +253,7 @@ SINGLE = [
     ("viz_lla", "steps", 10**6, ValueError, "steps=1000000 is too large; pass an int of at most 10000"),
     ("viz_lla", "num_plots", 10**12, ValueError, "num_plots=1000000000000 is too large"),
     ("viz_lla", "cur_name", 5, TypeError, "cur_name=5 is not a str"),
-    ("viz_lla", "cur_name", "a/b", ValueError, "cur_name='a/b.*' can not be a file name because of '/'"),
+    ("viz_lla", "cur_name", "a/b", ValueError, "cur_name='a/b.*' cannot be a file name because of '/'"),
     (
         "viz_lla",
         "freeze",
@@ -526,7 +526,7 @@ LINES = {
     "eval --loader template --freeze 99": "freeze=99 is out of range",
     "eval --loader template --device tpu": "device='tpu' can't be used here",
     "eval --loader template --device ''": "device='' can't be used here",
-    "eval --loader template --name ''": "--name='' can not be a file name",
+    "eval --loader template --name ''": "--name='' cannot be a file name",
     "eval --loader template -vd ''": "viz_dir='' is empty",
     "eval --loader template -rd ''": "res_dir='' is empty",
     "eval --loader template --weights ''": "no weights file ''",

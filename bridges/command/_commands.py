@@ -22,8 +22,9 @@ from bridges.metrics import available
 from bridges.models import Stream, everything
 from lla_func import SpectrumResult, layerwise, viz_esd, viz_lla
 from lla_func.facades import check_request
+from lla_func.files import file_name, writable_directory
 from lla_func.hessian import table
-from lla_func.landscape import describe, file_name, writable_directory
+from lla_func.landscape import describe
 from lla_func.objective import samples
 from lla_func.options import Evaluation
 from lla_func.spectrum import Criteria

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bridges import loaders
-from lla_func.landscape import directory, save_json
+from lla_func.files import save_json
+from lla_func.landscape import directory
 
 __all__ = ["Begun", "check_loader", "remember", "resumed"]
 

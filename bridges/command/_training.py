@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bridges.models import Stream, everything
 from lla_func.errors import finite_number, instance, one_of, positive_int, seed_number, shown
-from lla_func.landscape import append_line
+from lla_func.files import append_line
 from lla_func.objective import samples
 
 __all__ = ["SCHEDULES", "Epoch", "log", "score", "train"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lla_func.errors import instance
-from lla_func.landscape import replacing
+from lla_func.files import replacing
 
 __all__ = ["adopt", "load", "save"]
 

@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from lla_func.files._arrays import load_arrays, save_arrays
+from lla_func.files._atomic import append_line, replacing, sweep
 from lla_func.files._fingerprint import fingerprint
+from lla_func.files._json import json_types, plain, save_json
+from lla_func.files._paths import PathLike, file_name, writable_directory
 
-__all__ = ["fingerprint"]
+__all__ = [
+    "PathLike",
+    "append_line",
+    "file_name",
+    "fingerprint",
+    "json_types",
+    "load_arrays",
+    "plain",
+    "replacing",
+    "save_arrays",
+    "save_json",
+    "sweep",
+    "writable_directory",
+]

@@ -10,35 +10,21 @@ from lla_func.landscape._evaluator import EngineFallbackWarning
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape._manifest import MANIFEST
 from lla_func.landscape._manifest import read as read_manifest
-from lla_func.landscape._store import (
-    PathLike,
-    append_line,
-    file_name,
-    replacing,
-    save_json,
-    writable_directory,
-)
 
 __all__ = [
     "MANIFEST",
     "Curvature",
     "EngineFallbackWarning",
     "Landscape",
-    "PathLike",
-    "append_line",
     "axes",
     "describe",
     "directions_of",
     "directory",
     "evaluate",
-    "file_name",
     "load_landscape",
     "measured_curvature",
     "planned",
     "read_manifest",
-    "replacing",
-    "save_json",
     "store",
     "surface",
-    "writable_directory",
 ]

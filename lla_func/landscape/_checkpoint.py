@@ -28,11 +28,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from lla_func import files
 from lla_func.files import fingerprint
 from lla_func.landscape import _manifest as manifests
-from lla_func.landscape import _store as store
 from lla_func.landscape._landscape import Landscape
 from lla_func.landscape._manifest import MANIFEST, identity
+from lla_func.landscape._store import load_landscapes, save_landscapes
 from lla_func.landscape.engines import Plan
 
 __all__ = [
@@ -92,7 +93,7 @@ def directory(name: str, path: str | os.PathLike[str]) -> Path:
         ValueError, TypeError: it can't be used; the argument, the path and the reason are named.
     """
     try:
-        return store.writable_directory(name, path)
+        return files.writable_directory(name, path)
     except ValueError:
         folder = Path(path).expanduser()
         begun = [*folder.glob(MANIFEST), *folder.glob(f"*/{MANIFEST}")]
@@ -123,10 +124,10 @@ def begin(
         job = _opened(folder, identity)
         if job.landscape is not None:
             return job
-    folder = store.writable_directory("store", path)
+    folder = files.writable_directory("store", path)
     with FileLock(folder / "manifest.lock"):
         for place in (folder, folder / "chunks"):
-            store.sweep(place)
+            files.sweep(place)
         if manifest.exists():
             return _opened(folder, identity)
         if any((folder / "chunks").glob("*.npz")):
@@ -137,7 +138,7 @@ def begin(
         (folder / "chunks").mkdir(exist_ok=True)
         (folder / "locks").mkdir(exist_ok=True)
         versions = {"python": platform.python_version(), "torch": torch.__version__}
-        content = store.plain(
+        content = files.plain(
             {
                 "format": manifests.FORMAT,
                 "id": secrets.token_hex(8),  # so that no two stores have one checksum
@@ -148,7 +149,7 @@ def begin(
             }
         )
         content["checksum"] = manifests.checksum(content)
-        store.save_json(manifest, content)
+        files.save_json(manifest, content)
         return Job(folder, plan, rates, content["checksum"])
 
 
@@ -181,7 +182,7 @@ def directions_of(folder: Path, directions: Tensor) -> Tensor:
         with FileLock(folder / "directions.lock"):
             kept = _kept_directions(path) if path.exists() else None
             if kept is None:
-                store.save_arrays(path, directions=directions)
+                files.save_arrays(path, directions=directions)
                 return directions
     kept = kept.to(directions)
     if kept.shape != directions.shape or not (_cosines(kept, directions) > 0.99).all():
@@ -194,7 +195,7 @@ def directions_of(folder: Path, directions: Tensor) -> Tensor:
 def _kept_directions(path: Path) -> Tensor | None:
     """Those in a file, None if it is damaged: then the job goes on if the ones computed now have the same bits."""
     try:
-        return torch.from_numpy(store.load_arrays(path)["directions"])
+        return torch.from_numpy(files.load_arrays(path)["directions"])
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(f"{str(path)!r} is damaged ({error}); it is made anew", StoreWarning, stacklevel=4)
         return None
@@ -264,7 +265,7 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
                         if not found(i):
                             kept[i] = losses_at(pieces[i])
                             checksum = fingerprint((job.seal, number, pieces[i], kept[i]))
-                            store.save_arrays(paths[i], losses=kept[i], checksum=np.array(checksum))
+                            files.save_arrays(paths[i], losses=kept[i], checksum=np.array(checksum))
                         advance(len(pieces[i]))
                         idle = False
                         look()
@@ -279,7 +280,7 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
 
 def _chunk(path: Path, seal: str | None, number: int, piece: Tensor) -> Tensor:
     """The losses in a chunk's file; raises a ValueError unless they are those of these points of this job."""
-    arrays = store.load_arrays(path)
+    arrays = files.load_arrays(path)
     losses = torch.from_numpy(arrays["losses"]) if "losses" in arrays else torch.empty(0)
     if losses.shape != piece.shape[:1] or losses.dtype != torch.float64:
         raise ValueError(
@@ -294,7 +295,7 @@ def finish(job: Job, landscape: Landscape) -> None:
     """Writes the complete landscape, once."""
     folder = job.folder
     with FileLock(folder / "manifest.lock"):
-        store.sweep(folder / "chunks")
+        files.sweep(folder / "chunks")
         try:
             there = _landscape(folder, job.seal) is not None
         except ValueError:
@@ -302,7 +303,7 @@ def finish(job: Job, landscape: Landscape) -> None:
         if not there:
             checksum = np.array(fingerprint((job.seal, landscape.coords, landscape.losses)))
             title = landscape.chart.get("kind", "landscape")
-            store.save_landscapes(folder / LANDSCAPE, [landscape], [title], checksum=checksum)
+            save_landscapes(folder / LANDSCAPE, [landscape], [title], checksum=checksum)
 
 
 def load_landscape(folder: str | Path) -> Landscape:
@@ -323,7 +324,7 @@ def load_landscape(folder: str | Path) -> Landscape:
         done = 0
         for path in (folder / "chunks").glob("*.npz"):
             with contextlib.suppress(ValueError, KeyError):
-                done += len(store.load_arrays(path)["losses"])
+                done += len(files.load_arrays(path)["losses"])
         raise ValueError(
             f"the job in {str(folder)!r} isn't finished, {done} losses are there; repeat the call that began it"
         )
@@ -335,11 +336,11 @@ def _landscape(folder: Path, seal: str | None) -> Landscape | None:
     path = folder / LANDSCAPE
     if not path.exists():
         return None
-    landscapes, _ = store.load_landscapes(path)
+    landscapes, _ = load_landscapes(path)
     landscape = landscapes[0] if len(landscapes) == 1 else None
     if landscape is None or len(landscape.coords) != len(landscape.losses):
         raise ValueError(f"{str(path)!r} is damaged: it does not hold the losses of one landscape")
     expected = fingerprint((seal, landscape.coords, landscape.losses))
-    if seal is not None and str(store.load_arrays(path).get("checksum")) != expected:
+    if seal is not None and str(files.load_arrays(path).get("checksum")) != expected:
         raise ValueError(f"{str(path)!r} is damaged or of another job: its checksum is another")
     return landscape

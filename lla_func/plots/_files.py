@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lla_func.landscape import PathLike, replacing
+from lla_func.files import PathLike, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -241,7 +241,7 @@ BAD = {
     ),
     "Adam's rule on random axes": (["train", *SMALL, "-md", "adameq"], "mode='adameq' needs axes='adam'"),
     "a pattern without a match": (["eval", *SMALL, "--freeze", "body.*"], r"'body\.\*' matches no parameter"),
-    "a name with a folder": (["eval", "--name", "a/b"], "--name='a/b' can not be a file name because of '/'"),
+    "a name with a folder": (["eval", "--name", "a/b"], "--name='a/b' cannot be a file name because of '/'"),
     "an unwritable folder": (
         ["eval", *SMALL, "-vd", "/dev/null/x"],
         "viz_dir='/dev/null/x' is not a directory",

@@ -131,12 +131,12 @@ def test_a_finished_store_is_gone_on_with_where_nothing_can_be_written(begun, mo
     def refusing(name, path):
         raise ValueError(f"{name}={str(path)!r} is not a directory that can be written")
 
-    from lla_func import store
+    from lla_func import files
     from lla_func.landscape import _checkpoint as checkpoint
 
-    writable = store.writable_directory
+    writable = files.writable_directory
     monkeypatch.setattr(
-        store, "writable_directory", lambda n, p: refusing(n, p) if "job" in str(p) else writable(n, p)
+        files, "writable_directory", lambda n, p: refusing(n, p) if "job" in str(p) else writable(n, p)
     )
     monkeypatch.setattr(checkpoint, "FileLock", None)
     goes_on("--trust")
