@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func.objective._objective import Objective
 
 __all__ = ["CASES", "DTYPES", "Case", "build", "every_case", "objective"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bridges.metrics._batches import available
-from bridges.metrics._metrics import Loss, Metric
-from bridges.models import ModelWrapper, wrap_model
+from bridges.metrics._loss import Loss
+from bridges.metrics._metric import Metric, metric_of
+from bridges.models import ModelWrapper, parameters_of, wrap_model
 
-__all__ = ["Loss", "Metric", "ModelWrapper", "available", "wrap_model"]
+__all__ = ["Loss", "Metric", "ModelWrapper", "available", "metric_of", "parameters_of", "wrap_model"]

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
-from bridges.metrics._forms import Packed, divided, translated
+from bridges.metrics._forms import divided, translated
+from bridges.metrics._graphs import Packed
 from bridges.models import Stream, everything
 from lla_func._torch import free_memory, tensors
 from lla_func.errors import flag, usable_device

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from bridges.metrics._branching import observe
-from lla_func._torch import raise_if_interrupted
+from lla_func._torch import DispatchMode, raise_if_interrupted, tensors
 from lla_func.objective import Batch, Objective, beginning, samples, tiles, value, weighed
 
-__all__ = ["NEITHER", "confirmed", "reduction_by_trial"]
+__all__ = ["NEITHER", "confirmed", "observe", "reduction_by_trial"]
 
 NEITHER = (
     "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several batches depends "
@@ -90,3 +90,46 @@ def reduction_by_trial(
     scale = precision**0.5 * max(map(abs, (whole, *losses)))
     fitting = [name for name, value in (("mean", mean), ("sum", sum(losses))) if abs(value - whole) <= scale]
     return said if said in fitting else next(iter(fitting), None)
+
+
+class Observed(NamedTuple):
+    """A loss, and whether it depends on data in ways that show in no operation on tensors."""
+
+    loss: Tensor
+    branches: bool
+
+
+def observe(loss: Callable[[Batch], Tensor], batch: Batch) -> Observed:
+    """Calls ``loss(batch)`` and watches for numbers that it reads out of tensors that depend on the batch.
+
+    Example:
+        >>> observe(lambda x: x.sum() if x.mean() > 0 else -x.sum(), torch.ones(2))
+        Observed(loss=tensor(2.), branches=True)
+        >>> observe(lambda x: x.sum() * torch.ones(1).item(), torch.ones(2))
+        Observed(loss=tensor(2.), branches=False)
+    """
+    with _Watch(batch) as watch:
+        value = loss(batch)
+    return Observed(value, watch.branches)
+
+
+class _Watch(DispatchMode):
+    """Follows what is computed from some tensors, and notes when a number of it is read out."""
+
+    def __init__(self, data: Batch) -> None:
+        super().__init__()
+        self.branches = False
+        self._from_data = WeakTensorKeyDictionary()
+        self._note(data)
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
+        if any(tensor in self._from_data for tensor in tensors((args, kwargs))):
+            self.branches |= torch.Tag.data_dependent_output in operation.tags
+            self._note(result)
+        return result
+
+    def _note(self, values: Any) -> None:
+        for tensor in tensors(values):
+            self._from_data[tensor] = True

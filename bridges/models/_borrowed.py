@@ -26,6 +26,7 @@ __all__ = [
     "Task",
     "in_precision",
     "layout_of",
+    "parameters_of",
     "precision",
     "scalar",
     "trainable",
@@ -85,6 +86,11 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
             "(model.requires_grad_(True))"
         )
     return parameters
+
+
+def parameters_of(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a model by name, tied ones under each of theirs."""
+    return {name: p.detach() for name, p in unwrap(model).named_parameters(remove_duplicate=False)}
 
 
 def layout_of(model: nn.Module) -> Layout:

@@ -21,7 +21,7 @@ from lla_func.objective import Objective, check
 __all__ = ["bridge", "files_line", "folders_of", "metric_of", "objective_of", "provenance", "seed_of"]
 
 
-BRIDGE = "bridges.metrics._given"
+BRIDGE = "bridges.metrics"
 """Where functions of a model, and other models, are translated that a caller hands over as they are.
 
 Known by name only, so that nothing here depends on it.

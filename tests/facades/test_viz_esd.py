@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bridges import metrics
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import from_loss, products, store, viz_esd, viz_lla
 from lla_func.facades import _spectrum as facade
 from tests.cases import build, every_case
@@ -452,7 +452,7 @@ def test_a_metric_that_returns_a_number_has_no_hessian_and_says_so():
 WIDE = """
 import resource, sys, time, torch
 from torch import nn
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import viz_esd
 torch.set_num_threads(1)
 torch.manual_seed(0)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import products
 from lla_func._torch._memory import Meter
 from lla_func.graph._linearize import linearize

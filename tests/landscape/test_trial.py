@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import chart
 from lla_func.landscape import _autotune as trial
 from lla_func.landscape import _evaluator as evaluator

@@ -12,7 +12,7 @@ from torch import nn
 
 from bridges.command import _training as training
 from bridges.loaders import mlp
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 
 
 def clouds(*, dropout: float = 0.0):

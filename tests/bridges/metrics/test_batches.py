@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from bridges.metrics import Loss
 from bridges.metrics import _batches as module
 from bridges.metrics._batches import Streamed, available, checked, from_loader
-from bridges.metrics._metrics import Loss
 from lla_func.objective._objective import risk
 from tests.state import unchanged
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bridges.metrics._metrics import Loss, Metric
+from bridges.metrics import Loss, Metric
 from lla_func import chart, products
 from lla_func._torch._differentiable import differentiable
 from lla_func.hessian import _autotune as rehearsal

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from bridges.metrics._forms import Packed
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
+from bridges.metrics._graphs import Packed
 from lla_func import products
 from lla_func.files._fingerprint import fingerprint
 from lla_func.objective._objective import risk

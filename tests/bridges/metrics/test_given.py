@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import from_loss, viz_esd, viz_lla
 from tests.state import unchanged
 

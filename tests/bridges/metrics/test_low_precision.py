@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func.facades._landscape import viz_lla
 from lla_func.facades._spectrum import viz_esd
 from lla_func.objective._objective import risk

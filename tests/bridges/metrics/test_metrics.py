@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from bridges.metrics._metrics import Loss, Metric
+from bridges.metrics import Loss, Metric
 from bridges.metrics._reduction import averages, reduction_of
 from bridges.models._wrapper import ModelWrapper, wrap_model
 from lla_func.facades._landscape import viz_lla

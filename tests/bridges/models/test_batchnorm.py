@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func.objective._objective import loss_at, risk
 from tests.cases import build
 from tests.state import unchanged

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from bridges.models._rng import LOCK
 from lla_func import viz_esd, viz_lla
 from lla_func._torch._interruptions import noticed

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from bridges.metrics._metrics import Loss, Metric
+from bridges.metrics import Loss, Metric
 from bridges.models._borrowed import layout_of, trainable, unwrap
 from tests.cases import DTYPES, build, every_case
 from tests.state import differences, snapshot, unchanged

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import viz_esd, viz_lla
 from lla_func.geometry._chart import line
 from lla_func.landscape._evaluate import evaluate

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func._torch._precision import full_precision
 from lla_func._torch._switches import Switch, math_attention
 from lla_func.hessian._products import hessian

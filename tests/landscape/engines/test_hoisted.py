@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import chart
 from lla_func.graph._loss import trace
 from lla_func.graph._record import TraceError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._metrics import Loss
+from bridges.metrics import Loss
 from lla_func import chart
 from lla_func._torch._memory import free_memory
 from lla_func.graph import Sizes

@@ -1,178 +1,28 @@
-"""Metrics say how a model and data make a loss; bound to a model, a metric gives an Objective."""
+"""Loss: a criterion and data as a metric."""
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bridges import optimizers
-from bridges.metrics import _forms as forms
-from bridges.metrics._batches import available, checked, formed, from_loader, move, ordinary
-from bridges.metrics._inputs import Guard
+from bridges.metrics._batches import available, checked, formed, from_loader, move
+from bridges.metrics._criterion import check_alone, form_of, judged_by, loss_in, output_of
+from bridges.metrics._forms import divided, opened
+from bridges.metrics._graphs import graphs_in, packed
+from bridges.metrics._guard import Guard
+from bridges.metrics._metric import Combination, Metric, total
 from bridges.metrics._reduction import averages, known, reduction_of, weight_of
 from bridges.metrics._separability import NEITHER, confirmed, reduction_by_trial
-from bridges.metrics._totals import Combination, total
-from bridges.models import Borrowed, ModelWrapper, Task, behave, precision, unwrap, wrap_model
+from bridges.models import Task
 from lla_func.errors import flag
-from lla_func.objective import Batch, Objective, Weight, check, weigh
+from lla_func.objective import Batch, Objective, Weight, weigh
 
-__all__ = ["Loss", "Metric", "ModelWrapper", "wrap_model"]
-
-
-class Metric:
-    """A loss of a model on data. Subclass it to describe any pipeline, in one of three ways.
-
-    - Define ``loss(model, batch)``, which returns a scalar tensor.
-    - Define ``__call__(model_wrapper, model=None, batch=None, use_wrapper=True, return_pred=False)`` as in the
-      original LLA: with ``use_wrapper=False, return_pred=True`` it returns the tensors (loss, prediction).
-    - Define ``__call__(model)``, with the data inside. If it returns a number instead of a tensor, there are
-      landscapes of it but no derivatives.
-
-    Modules that the metric has as attributes (a criterion, a teacher) take part as constants, in evaluation mode.
-
-    Attributes:
-        inputs, target: the data; a batch is the pair of them.
-        device: where everything is computed.
-        separable: whether the loss of a batch is the mean (or sum) of the losses of its parts. Unless a subclass
-            declares it, batches are never cut.
-        reduction: ``"mean"`` or ``"sum"``, how the losses of several batches combine.
-        weight: maps a batch to what its loss is a mean over; None for the number of its samples.
-
-    Example:
-        >>> class Decay(Metric):
-        ...     def loss(self, model, batch):
-        ...         return sum(p.square().sum() for p in model.parameters())
-        >>> objective = Decay().objective(nn.Linear(2, 1))
-        >>> bool(objective.loss(2 * objective.theta, ()) == 4 * objective.loss(objective.theta, ()))
-        True
-    """
-
-    inputs: Any = None
-    target: Any = None
-    device: Any = "cpu"
-    separable: bool | None = False
-    reduction: str = "mean"
-    weight: Weight | None = None
-
-    _returns_predictions: bool = True
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        cls._returns_predictions = "return_pred" in inspect.signature(cls.__call__).parameters
-
-    def __init__(self, inputs: Any = None, target: Any = None, device: Any = "cpu") -> None:
-        self.inputs = inputs
-        self.target = target
-        self.device = available(device)
-
-    @property
-    def batches(self) -> Iterable[Batch]:
-        """The data as batches: here one pair of inputs and target, or an empty batch if there are none."""
-        if self.inputs is None:
-            return [()]
-        return [move((self.inputs, self.target), torch.device(self.device))]
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The loss of the model on a batch, a scalar."""
-        if type(self).__call__ is Metric.__call__:
-            raise TypeError(f"{type(self).__name__} needs a method loss(model, batch) or __call__(model)")
-        if self._returns_predictions:
-            result = self(None, model=model, batch=batch, use_wrapper=False, return_pred=True)
-            return result[0] if isinstance(result, (tuple, list)) else result
-        return self(model)
-
-    def __call__(
-        self,
-        model_wrapper: Any = None,
-        model: nn.Module | None = None,
-        batch: Batch | None = None,
-        use_wrapper: bool = True,
-        return_pred: bool = False,
-    ) -> Any:
-        """The loss over all the data as a number, or with ``return_pred`` (loss, None) on one batch as a tensor."""
-        module = unwrap(model_wrapper if use_wrapper else model)
-        batches = self.batches if batch is None else [batch]
-        if return_pred:
-            return self.loss(module, next(iter(batches))), None
-        return total(Combination(self.reduction, self.weight), partial(Guard(), self.loss, module), batches)
-
-    def objective(
-        self,
-        model: nn.Module,
-        *,
-        batchnorm: str = "eval",
-        dropout_seed: int | None = None,
-        dtype: Any = None,
-    ) -> Objective:
-        """The loss as a pure function of the model's trainable parameters.
-
-        Args:
-            model: any ``nn.Module``; it is used in place during calls and left as it was.
-            batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (:func:`bridges.models.behave`).
-            dropout_seed: None for no dropout, or the seed of masks that are equal at every point.
-            dtype: ``torch.float32`` or ``torch.float64`` to evaluate a copy of the model, and of the data, in this
-                precision: for models in bfloat16, whose losses are too coarse for a landscape.
-
-        Raises:
-            TypeError: ``model`` is no module that can be borrowed.
-            ValueError: it has nothing to train or mixed dtypes or NaN, or an option is unknown.
-        """
-        device, wanted = available(self.device), precision(dtype)
-        batches = ordinary(self.batches)
-        held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
-        borrowed = Borrowed(model, held=held, device=device, dtype=wanted)
-        guard = Guard(wanted)
-        behaviour = behave(
-            borrowed, partial(guard, self.loss), batches, batchnorm=batchnorm, dropout_seed=dropout_seed
-        )
-        objective = Objective(
-            loss=behaviour.loss,
-            theta=borrowed.theta,
-            layout=borrowed.layout,
-            batches=batches,
-            separable=False,
-            reduction=self.reduction,
-            adapt=behaviour.adapt,
-            notes=behaviour.notes | ({} if wanted is None else {"dtype": f"a copy in {wanted}"}),
-            named=True,
-            weight=self.weight if callable(self.weight) else None,
-        )
-        if parts := self._parts():
-            predict, judge = parts
-
-            def criterion(found: Any, batch: Batch) -> Tensor:
-                judged = partial(guard, lambda model, given: judge(model, (found, given)), part="criterion")
-                return behaviour.at(judged)(borrowed.theta, batch)
-
-            outputs = behaviour.at(partial(guard, predict, part="outputs"))
-            objective = objective._replace(outputs=outputs, criterion=criterion)
-        # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
-        check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
-        objective = self._settled(objective)
-        return objective._replace(separable=not behaviour.mixes and self._separable(objective))
-
-    def _settled(self, objective: Objective) -> Objective:
-        """The objective with what only a trial can tell."""
-        return objective
-
-    def _separable(self, objective: Objective) -> bool:
-        """Whether batches may be cut, where the layers of the model allow it."""
-        return bool(self.separable)
-
-    def _parts(self) -> tuple[Task, Task] | None:
-        """The loss in two tasks, if it splits: a model's outputs on a batch, and the loss of (outputs, batch)."""
-        return None
-
-    def moments(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> optimizers.Moments:
-        """The moments of an Adam-like optimizer, see :func:`bridges.optimizers.moments`."""
-        return optimizers.moments(model, optimizer, device=self.device)
+__all__ = ["Loss"]
 
 
 class Loss(Metric):
@@ -226,7 +76,7 @@ class Loss(Metric):
         weight: Weight | None = None,
     ) -> None:
         found = available(device)
-        form = forms.form_of(criterion)
+        form = form_of(criterion)
         if form == "pair":
             batch = checked(inputs, targets, found)
         else:
@@ -262,7 +112,7 @@ class Loss(Metric):
         """
         metric = cls.__new__(cls)
         found = available(device)
-        batches = from_loader(loader, found, resident=resident, form=forms.form_of(criterion))
+        batches = from_loader(loader, found, resident=resident, form=form_of(criterion))
         metric._bind(criterion, batches, found, reduction, separable, weight)
         return metric
 
@@ -277,19 +127,19 @@ class Loss(Metric):
     ) -> None:
         if separable is not None:
             flag("separable", separable)
-        self._form = forms.form_of(criterion)
+        self._form = form_of(criterion)
         first = next(iter(batches))
         self.inputs, self.target = (first, None) if self._form == "whole" else first
-        self.criterion: Callable[..., Any] = forms.output_of if criterion is None else criterion
+        self.criterion: Callable[..., Any] = output_of if criterion is None else criterion
         criterion = self.criterion
         self._told = (reduction, weight) != (None, None) or known(criterion)
         self.reduction = reduction_of(criterion, reduction)
         if self._form == "pair" and self.target is None:
-            forms.check_alone(criterion)
-        graph = forms.packed(first) is not None
+            check_alone(criterion)
+        graph = packed(first) is not None
         if weight is None and self.target is not None:
             weight = weight_of(criterion, () if graph else batches)
-        self.weight = forms.graphs_in if weight is None and graph else weight
+        self.weight = graphs_in if weight is None and graph else weight
         self.separable = separable
         self.device = device
         self._batches = batches
@@ -341,17 +191,17 @@ class Loss(Metric):
         """The loss on one batch, and the prediction."""
         if self._form == "whole":
             batch = formed(batch, "whole", torch.device(self.device))
-            return forms.loss_in(self.criterion(run, forms.opened(batch))), None
-        batch = forms.divided(batch)
+            return loss_in(self.criterion(run, opened(batch))), None
+        batch = divided(batch)
         prediction = self._predict(run, batch)
         return self._judge(run, (prediction, batch)), prediction
 
     def _predict(self, run: Any, batch: Batch) -> Any:
-        return forms.output_of(run, forms.opened(move(batch[0], torch.device(self.device))))
+        return output_of(run, opened(move(batch[0], torch.device(self.device))))
 
     def _judge(self, run: Any, judged: tuple[Any, Batch]) -> Tensor:
         prediction, batch = judged
-        return forms.judged_by(self.criterion, prediction, move(batch[1], torch.device(self.device)))
+        return judged_by(self.criterion, prediction, move(batch[1], torch.device(self.device)))
 
     @property
     def _splits(self) -> bool:
@@ -369,7 +219,7 @@ class Loss(Metric):
     def _separable(self, objective: Objective) -> bool:
         if self._overridden or self.separable is not None:
             return bool(self.separable)
-        graph = forms.packed(self.inputs) is not None  # whose tensors all count something else
+        graph = packed(self.inputs) is not None  # whose tensors all count something else
         return averages(self.criterion) and not graph and confirmed(objective)
 
     def _settled(self, objective: Objective) -> Objective:

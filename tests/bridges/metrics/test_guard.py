@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bridges.metrics._inputs import Guard
-from bridges.metrics._metrics import Loss, Metric
+from bridges.metrics import Loss, Metric
+from bridges.metrics._guard import Guard
 from lla_func import chart, products
 from lla_func.landscape._evaluate import evaluate
 from lla_func.objective._objective import risk
