@@ -1,4 +1,4 @@
-"""Landscape: the losses at points of a chart, and how they came about."""
+"""Landscape: the loss and further values at points of a chart, and how they came about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Landscape", "axes", "describe", "surface"]
 
 
 class Landscape(NamedTuple):
-    """The losses at points of a chart.
+    """The loss, and further values if there are any, at points of a chart.
 
     Attributes:
         coords: coordinates, [N, C] float64 on the CPU.
@@ -24,6 +24,17 @@ class Landscape(NamedTuple):
             ``seconds``, ``points_per_second``, ``nonfinite`` (the count of such losses), ``fallback`` (why another
             engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
         center: the loss at the chart's center, NaN if it was not evaluated.
+        metrics: further values at each point by name, [N] or [N, K].
+        errors: how far values may be off, by the name of the value and in its shape.
+
+    Example:
+        >>> import torch
+        >>> coords = torch.zeros(1, 2).double()
+        >>> landscape = Landscape(coords, torch.ones(1).double(), {}, {}, metrics={"accuracy": torch.tensor([0.9])})
+        >>> list(landscape.values)
+        ['loss', 'accuracy']
+        >>> landscape.values["loss"] is landscape.losses
+        True
     """
 
     coords: Tensor
@@ -31,6 +42,13 @@ class Landscape(NamedTuple):
     chart: dict[str, Any]
     diagnostics: dict[str, Any]
     center: float = float("nan")
+    metrics: Mapping[str, Tensor] = {}
+    errors: Mapping[str, Tensor] = {}
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """Everything known at each point by its name: ``"loss"``, and the :attr:`metrics`."""
+        return {"loss": self.losses, **self.metrics}
 
 
 def describe(diagnostics: Mapping[str, Any]) -> str:

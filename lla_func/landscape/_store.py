@@ -39,13 +39,16 @@ __all__ = [
     "writable_directory",
 ]
 
+NAMED = ("metrics", "errors")
+"""The fields of a landscape that hold tensors by name; files of before have none."""
+
 
 def save_landscapes(
     path: PathLike, landscapes: Sequence[Landscape], titles: Sequence[str], **more: Any
 ) -> Path:
     """Writes landscapes and their titles to one npz file; :func:`load_landscapes` is the exact inverse.
 
-    Coordinates and losses are arrays; the rest is JSON text inside the file, so what a chart summary or
+    Coordinates, losses, metrics and errors are arrays; the rest is JSON text inside the file, so what a summary or
     diagnostics hold must be plain data (see :func:`save_json`; tuples come back as lists, dtypes and devices
     as strings). Further arrays (``more``) are kept beside them; :func:`load_arrays` finds them.
 
@@ -65,14 +68,17 @@ def save_landscapes(
     notes = []
     for index, (landscape, title) in enumerate(zip(landscapes, titles, strict=True)):
         arrays[f"coords_{index}"], arrays[f"losses_{index}"] = landscape.coords, landscape.losses
-        notes.append(
-            {
-                "title": title,
-                "center": float(landscape.center),
-                "chart": landscape.chart,
-                "diagnostics": landscape.diagnostics,
-            }
-        )
+        note = {
+            "title": title,
+            "center": float(landscape.center),
+            "chart": landscape.chart,
+            "diagnostics": landscape.diagnostics,
+        }
+        for kind in NAMED:
+            if named := getattr(landscape, kind):
+                arrays |= {f"{kind}_{name}_{index}": tensor for name, tensor in named.items()}
+                note[kind] = list(named)
+        notes.append(note)
     # Python's JSON writes NaN and infinity as such and reads them back; nothing else reads this text
     return save_arrays(path, **arrays, notes=np.array(json.dumps(json_types(notes, "landscapes"))), **more)
 
@@ -94,6 +100,10 @@ def load_landscapes(path: PathLike) -> tuple[list[Landscape], list[str]]:
                 note["chart"],
                 note["diagnostics"],
                 note["center"],
+                *(
+                    {name: torch.from_numpy(arrays[f"{kind}_{name}_{index}"]) for name in note.get(kind, [])}
+                    for kind in NAMED
+                ),
             )
             for index, note in enumerate(notes)
         ]

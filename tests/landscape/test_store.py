@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from lla_func import chart, store
 from lla_func.landscape._landscape import Landscape
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def landscape(count, seed=0):
@@ -40,6 +43,36 @@ def test_landscapes_come_back_exactly(tmp_path):
     assert found_titles == titles
     assert all(map(same, originals, found))
     assert found[0].coords.dtype is found[0].losses.dtype is torch.float64
+
+
+def test_metrics_and_errors_come_back_by_name(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    named = {
+        "accuracy": torch.rand(7, generator=generator),
+        "top_k_1": torch.rand(7, 3, generator=generator, dtype=torch.float64),
+    }
+    errors = {"loss": torch.rand(7, generator=generator, dtype=torch.float64)}
+    originals = [landscape(2), landscape(1)._replace(metrics=named, errors=errors)]
+    found, _ = store.load_landscapes(store.save_landscapes(tmp_path / "x.npz", originals, ["a", "b"]))
+    assert [list(one.values) for one in found] == [["loss"], ["loss", "accuracy", "top_k_1"]]
+    assert all(torch.equal(found[1].values[name], values) for name, values in named.items())
+    assert (dict(found[0].errors), list(found[1].errors)) == ({}, ["loss"])
+    assert torch.equal(found[1].errors["loss"], errors["loss"])
+    assert found[1].values["loss"] is found[1].losses
+
+
+def test_files_from_before_there_were_metrics_are_read():
+    (parabola, hole), titles = store.load_landscapes(DATA / "landscapes_without_metrics.npz")
+    assert titles == ["a parabola", "a hole"]
+    assert parabola.values["loss"].tolist() == [31.25, 1.25, 21.25]
+    assert parabola.coords.tolist() == [[-1.0], [0.0], [1.0]]
+    assert parabola.chart["norms"] == [5.0]
+    assert parabola.diagnostics["plan"]["engine"] == "loop"
+    assert parabola.center == 1.25
+    assert hole.losses.isnan().all()
+    assert math.isnan(hole.center)
+    assert not parabola.metrics
+    assert not parabola.errors
 
 
 def test_no_landscapes_come_back_as_none(tmp_path):
