@@ -12,7 +12,7 @@ from lla_func._torch import uncast
 from lla_func.errors import finite_number, finite_tensor, flag, one_of, positive_int, usable_device
 from lla_func.spectrum._krylov import Tridiagonal, apply, check_operator, check_vectors
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from
+from lla_func.spectrum._probes import drawn_for, generator_from
 from lla_func.spectrum._subspace import (
     Subspace,
     added,
@@ -126,13 +126,15 @@ def eigenpairs(
     generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
     held_on = operator.device if basis_device is None else usable_device("basis_device", basis_device)
-    space = Subspace.empty(capacity, operator.dim, dtype=operator.dtype, device=held_on)
+    space = Subspace.empty(operator, capacity, device=held_on)
     spent = 0
 
     def grown(space: Subspace, parts: Tensor | None = None, direction: Tensor | None = None) -> Subspace:
         """Adds a direction: where parts of the rests lead, or a given one, or a random one where those lead nowhere."""
         nonlocal spent
         found = None if parts is None else toward(space, parts)
+        if found is None and space.size + len(space.rests) == operator.dim:  # nothing else is left
+            found = toward(space, torch.ones(1, dtype=torch.float64).expand(len(space.rests)))
         if found is None:
             fresh = None if direction is None else outside(space, direction)
             while fresh is None:
@@ -173,7 +175,9 @@ def eigenpairs(
         for _ in range(min(steps, max_iter - spent) - 1):
             if space.size == operator.dim:
                 break
-            space = grown(space, space.shares[:, space.size - 1])
+            latest = space.shares[:, space.size - 1].clone()
+            latest[:-1] = 0.0  # the rest that the last product brought; parts along older ones are no news
+            space = grown(space, latest)
         unchanged = bool((wanted_values(space, which, k) - before).abs().max() <= tol * scale(space))
         if unchanged and first_unconverged(space, which, k, tol) is None:
             break
@@ -217,8 +221,7 @@ def deflate(operator: Operator, known: Eigenpairs) -> Operator:
 
 
 def _random(operator: Operator, generator: torch.Generator) -> Tensor:
-    drawn = torch.randn(operator.dim, generator=generator, device=generator.device, dtype=operator.dtype)
-    return drawn.to(operator.device)
+    return drawn_for(operator, 1, kind="gaussian", seed=generator)[0]
 
 
 def _steps_to_see_a_missed_pair(space: Subspace, which: str, k: int, tol: float, *, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from lla_func._torch import uncast
 from lla_func.errors import flag, instance, one_of, positive_int, usable_device
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from
+from lla_func.spectrum._probes import drawn_for, generator_from
 
 __all__ = [
     "Tridiagonal",
@@ -19,7 +20,7 @@ __all__ = [
     "check_vectors",
     "inner",
     "lanczos",
-    "orthogonalise",
+    "orthogonalize",
     "rows_per_block",
     "run",
     "tridiagonal_matrix",
@@ -31,6 +32,8 @@ CHUNKS = {"cpu": 2**15}
 On the CPU few enough for a core's cache, and for torch to leave them to one core: where cores are busy, waiting for
 each other at every piece costs more than the work.
 """
+COLUMNS = 2**15
+"""Elements of each vector of a basis that are multiplied at a time: float32 sums of more of them lose bits."""
 PASSES = 3
 """Two are enough but for vectors that lie in the span to rounding, which a third one shows."""
 
@@ -78,7 +81,7 @@ def lanczos(
     """Runs ``steps`` steps of Lanczos with full reorthogonalisation from a vector, or from each row of a block.
 
     From every new vector the two latest are subtracted and then its part along all held ones, again where rounding
-    asks for it (:func:`orthogonalise`; Parlett, The Symmetric Eigenvalue Problem, section 6.9). The coefficients are
+    asks for it (:func:`orthogonalize`; Parlett, The Symmetric Eigenvalue Problem, section 6.9). The coefficients are
     float64 whatever the operator's dtype.
 
     Args:
@@ -121,7 +124,8 @@ def lanczos(
     generator = generator_from(seed, stream=1)
     block = torch.atleast_2d(v0.detach())
     count = len(block)
-    norms = inner(block, block).sqrt()
+    dot = operator.inner or inner
+    norms = dot(block, block).sqrt()
     unfit = ~((norms > 0) & norms.isfinite())
     if bool(unfit.any()):
         raise ValueError(f"v0 is zero or not finite in row {int(unfit.nonzero()[0])}; pass a non-zero vector")
@@ -140,11 +144,13 @@ def lanczos(
         ring[alive, step % held] = current.to(held_on)
         image = apply(operator, current)
         spent += len(current)
-        alpha = inner(image, current).cpu()
+        alpha = dot(image, current).cpu()
         before = betas[alive, step - 1] if step else torch.zeros(len(alive), dtype=torch.float64)
         image = torch.addcmul(image, alpha.to(image)[:, None], current, value=-1)
         image.addcmul_(before.to(image)[:, None], previous, value=-1)
-        image, squares = orthogonalise(image.to(held_on), _rows(ring, alive)[:, : step + 1])
+        image, squares, _ = orthogonalize(
+            image.to(held_on), _rows(ring, alive)[:, : step + 1], dot=operator.inner
+        )
         image, beta = image.to(operator.device), squares.sqrt().cpu()
         alphas[alive, step], betas[alive, step] = alpha, beta
         if step == steps - 1:
@@ -161,10 +167,10 @@ def lanczos(
                     break
             else:
                 image[broken] = _complement(_rows(ring, alive[broken])[:, : step + 1], operator, generator)
-                beta = inner(image, image).sqrt().cpu()
+                beta = dot(image, image).sqrt().cpu()
         previous, current = current, image / beta.to(image)[:, None]
 
-    loss = float(_measured_loss(ring, length.clamp(max=held)).max())
+    loss = float(_measured_loss(ring, length.clamp(max=held), operator.inner).max())
     if held < steps:
         loss = max(loss, *(_estimated_loss(a, b, held, rounding) for a, b in zip(alphas, betas, strict=True)))
     basis = ring if keep_basis and held == steps else None
@@ -224,26 +230,46 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
     return total.reshape(rows)
 
 
-def orthogonalise(block: Tensor, bases: Tensor) -> tuple[Tensor, Tensor]:
-    """Removes from each row of ``block`` [B, P], in place, its part in the span of its own basis [B, M, P].
+def orthogonalize(
+    block: Tensor, *bases: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Removes from each row of ``block`` [B, P], in place, its part in the span of its own bases [B, M, P].
 
     One pass leaves rounding of what it removes. Where that was more than what stays, another pass follows (Daniel,
     Gragg, Kaufman and Stewart 1976); more than two are needed only where nothing but rounding stays.
 
+    Args:
+        block: vectors, as many as ``bases`` has rows.
+        bases: orthonormal vectors, and those of one orthogonal to those of another.
+        dot: inner products, if they're not the sums over the last axis (``Operator.inner``).
+
     Returns:
-        the block, and the squared norms of its rows, [B] float64.
+        the block, the squared norms of its rows, [B] float64, and the coefficients that were removed, [B, M] for each
+        of the bases.
     """
-    before = inner(block, block)
+    removed = [torch.zeros(basis.shape[:2], dtype=torch.float64, device=block.device) for basis in bases]
     for _ in range(PASSES):
-        if len(block) == 1:
-            block[0].addmv_(bases[0].mT, bases[0] @ block[0], alpha=-1)
-        else:
-            block[:, None].baddbmm_((bases @ block[..., None]).mT, bases, alpha=-1)
-        after = inner(block, block)
-        if bool((after >= before / 2).all()):
+        share = torch.zeros(len(block), dtype=torch.float64, device=block.device)
+        for basis, total in zip(bases, removed, strict=True):
+            along = dot(basis, block[:, None].expand_as(basis)) if dot else _coefficients(basis, block)
+            if len(block) == 1:
+                block[0].addmv_(basis[0].mT, along[0].to(block), alpha=-1)
+            else:
+                block[:, None].baddbmm_(along[:, None].to(block), basis, alpha=-1)
+            total += along
+            share += along.square().sum(1)
+        squares = (dot or inner)(block, block)
+        if bool((squares >= share).all()):
             break
-        before = after
-    return block, after
+    return block, squares, removed
+
+
+def _coefficients(bases: Tensor, block: Tensor) -> Tensor:
+    """The inner products of each row of a block [B, P] with its own basis [B, M, P], summed in float64 over pieces."""
+    total = torch.zeros(bases.shape[:2], dtype=torch.float64, device=block.device)
+    for basis, part in zip(bases.split(COLUMNS, 2), block.split(COLUMNS, 1), strict=True):
+        total += basis[0] @ part[0] if len(part) == 1 else (basis @ part[..., None])[..., 0]
+    return total
 
 
 def rows_per_block(operator: Operator, vectors_per_row: int, *, block: int | None) -> int:
@@ -283,16 +309,17 @@ def check_vectors(name: str, vectors: Tensor, operator: Operator) -> None:
 
 def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -> Tensor:
     """A random unit vector orthogonal to each basis [B, M, P]."""
-    drawn = torch.randn(
-        len(bases), operator.dim, generator=generator, device=generator.device, dtype=operator.dtype
-    )
-    fresh, squares = orthogonalise(drawn.to(bases.device), bases)
+    drawn = drawn_for(operator, len(bases), kind="gaussian", seed=generator)
+    fresh, squares, _ = orthogonalize(drawn.to(bases.device), bases, dot=operator.inner)
     return (fresh / squares.sqrt().to(fresh)[:, None]).to(operator.device)
 
 
-def _measured_loss(bases: Tensor, length: Tensor) -> Tensor:
+def _measured_loss(bases: Tensor, length: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:
     """The largest entry of |Q^T Q - I| for each basis [B, M, P], of which the first ``length`` [B] vectors count."""
-    gram = (bases @ bases.mT).to(torch.float64).cpu()
+    if dot is None:
+        gram = (bases @ bases.mT).to(torch.float64).cpu()
+    else:
+        gram = torch.stack([dot(bases, row[:, None].expand_as(bases)) for row in bases.unbind(1)], 1).cpu()
     expected = (torch.arange(bases.shape[1]) < length[:, None]).to(torch.float64)
     return (gram - torch.diag_embed(expected)).abs().amax((1, 2))
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import one_of, positive_int, seed_number, shown
+from lla_func.spectrum._operator import Operator
 
-__all__ = ["generator_from", "probes"]
+__all__ = ["drawn_for", "generator_from", "probes"]
 
 
 def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Generator:
@@ -80,3 +81,11 @@ def probes(
             signs = torch.randint(2, (dim,), generator=generator, device=generator.device, dtype=torch.int8)
             row.copy_(2 * signs - 1)
     return drawn
+
+
+def drawn_for(operator: Operator, count: int, *, kind: str = "rademacher", seed: torch.Generator) -> Tensor:
+    """Probes [B, P] for an operator, by its own ``draw`` if it has one."""
+    if operator.draw is not None:
+        one_of("kind", kind, ("rademacher", "gaussian"))
+        return torch.stack([operator.draw(seed, kind=kind) for _ in range(count)])
+    return probes(operator.dim, count, kind=kind, seed=seed, dtype=operator.dtype, device=operator.device)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lla_func.spectrum._krylov import Tridiagonal, check_vectors, inner, orthogonalise, tridiagonal_matrix
+from lla_func.spectrum._krylov import Tridiagonal, check_vectors, inner, orthogonalize, tridiagonal_matrix
 from lla_func.spectrum._operator import Operator
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "wanted_values",
 ]
 
-COLUMNS = 2**18
+COLUMNS = 2**16
 """Elements of each vector that are rotated at a time, so that no second basis is held."""
 
 
@@ -48,19 +48,24 @@ class Subspace(NamedTuple):
     A v_j = sum_i matrix[i, j] v_i + sum_l shares[l, j] rests[l] holds for every basis vector v_j, to rounding. As long
     as the subspace grew from one vector there is a single rest, and this is the Lanczos relation; each further start
     brings one more. So images need not be held, and residuals are small algebra.
+
+    The latest rest lies in the row of the buffer that it takes once it is the next basis vector: memory of length P
+    that is new costs more time than what is written there.
     """
 
-    basis: Tensor  # orthonormal rows [capacity, P]
+    basis: Tensor  # orthonormal rows [capacity + 1, P]
     matrix: Tensor  # basis . A basis, float64 [capacity, capacity]
     size: int
-    rests: tuple[Tensor, ...]  # unit vectors orthogonal to the basis, [P] each
+    rests: tuple[Tensor, ...]  # unit vectors orthogonal to the basis and to each other, [P] each
     shares: Tensor  # float64 [len(rests), capacity]
+    dot: Callable[[Tensor, Tensor], Tensor] | None  # the operator's own inner products
 
     @classmethod
-    def empty(cls, capacity: int, dim: int, *, dtype: torch.dtype, device: torch.device) -> Subspace:
+    def empty(cls, operator: Operator, capacity: int, *, device: torch.device) -> Subspace:
         """The subspace without vectors; memory is taken as it grows."""
         square = torch.zeros(capacity, capacity, dtype=torch.float64)
-        return cls(torch.empty(capacity, dim, dtype=dtype, device=device), square, 0, (), square[:0].clone())
+        basis = torch.empty(capacity + 1, operator.dim, dtype=operator.dtype, device=device)
+        return cls(basis, square, 0, (), square[:0].clone(), operator.inner)
 
 
 def ritz(space: Subspace) -> tuple[Tensor, Tensor]:
@@ -85,12 +90,8 @@ def residuals_of(space: Subspace, rotation: Tensor) -> Tensor:
 
     Never below ten roundings of the largest Ritz value, to which the relation holds.
     """
-    parts = space.shares[:, : space.size] @ rotation
-    gram = torch.eye(len(space.rests), dtype=torch.float64)
-    for i, j in combinations(range(len(gram)), 2):
-        gram[i, j] = gram[j, i] = inner(space.rests[i], space.rests[j])
     rounding = 10 * torch.finfo(space.basis.dtype).eps * scale(space)
-    return (parts * (gram @ parts)).sum(0).clamp(min=0).sqrt().clamp(min=rounding)
+    return (space.shares[:, : space.size] @ rotation).norm(dim=0).clamp(min=rounding)
 
 
 def first_unconverged(space: Subspace, which: str, k: int, tol: float) -> Tensor | None:
@@ -105,80 +106,81 @@ def first_unconverged(space: Subspace, which: str, k: int, tol: float) -> Tensor
 
 
 def outside(space: Subspace, direction: Tensor) -> Tensor | None:
-    """The unit vector along the part of ``direction`` orthogonal to the subspace; None where rounding is all of it."""
-    length = inner(direction, direction).sqrt()
+    """The unit vector along what of ``direction`` is orthogonal to basis and rests; None where rounding is all of it."""
+    length = (space.dot or inner)(direction, direction).sqrt()
     if length == 0.0:
         return None
     unit = (direction / length.to(direction))[None]
-    left, square = orthogonalise(unit, space.basis[None, : space.size])
+    left, square, _ = orthogonalize(unit, *_held(space, space.size), dot=space.dot)
     if float(square) ** 0.5 <= 100 * torch.finfo(left.dtype).eps:
         return None
     return left[0].div_(square.sqrt().to(left))
 
 
-def toward(space: Subspace, parts: Tensor) -> tuple[Tensor, Subspace] | None:
-    """The unit vector along sum_l parts[l] rests[l], and the subspace with it in place of the rest that has the most.
+def _held(space: Subspace, size: int) -> list[Tensor]:
+    """The first ``size`` basis vectors and the rests, as bases for one vector."""
+    return [space.basis[None, :size], *(rest[None, None] for rest in space.rests)]
 
-    That rest comes first in the result; None where rounding is all of the sum.
+
+def toward(space: Subspace, parts: Tensor) -> tuple[Tensor, Subspace] | None:
+    """The unit vector along sum_l parts[l] rests[l], and the subspace with the rests turned so that it is their first.
+
+    None where the sum is zero.
     """
     if not parts.any():
         return None
     most = int(parts.abs().argmax())
-    along, shares = space.rests[most], space.shares.clone()
-    mixed = [i for i in parts.nonzero().flatten().tolist() if i != most]
-    if mixed:
-        total, ratios = along.clone(), parts / parts[most]
-        for i in mixed:
-            total.add_(space.rests[i], alpha=float(ratios[i]))
-            shares[i] -= ratios[i] * space.shares[most]
-        length = float(inner(total, total).sqrt())
-        if length <= 100 * torch.finfo(total.dtype).eps or (found := outside(space, total)) is None:
-            return None
-        along = found
-        shares[most] *= length
-    others = [i for i in range(len(parts)) if i != most]
-    rests = (along, *(space.rests[i] for i in others))
-    return along, space._replace(rests=rests, shares=shares[[most, *others]])
+    order = [most, *(i for i in range(len(parts)) if i != most)]
+    rests, shares = tuple(space.rests[i] for i in order), space.shares[order]
+    if int(parts.count_nonzero()) > 1:
+        turn = torch.linalg.qr(torch.column_stack([parts[order], torch.eye(len(parts), dtype=parts.dtype)]))[
+            0
+        ]
+        rests = (turn.mT.to(rests[0]) @ torch.stack(rests)).unbind()
+        shares = turn.mT @ shares
+    return rests[0], space._replace(rests=rests, shares=shares)
 
 
 def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
-    """The subspace with one more vector and its image.
+    """The subspace with one more vector, the first rest or one orthogonal to all of them, and its image.
 
     The buffers are shared with the old subspace, which isn't to be used again.
     """
     size, rounding = space.size, torch.finfo(vector.dtype).eps
-    rests, shares = [], []
     couplings = torch.zeros(size, dtype=torch.float64)  # vector . A v_j: what the rests have along the vector
-    for old, share in zip(space.rests, space.shares, strict=True):
-        if old is vector:
-            couplings += share[:size]
-            continue
-        along = float(inner(vector, old))
-        couplings += along * share[:size]
-        old.add_(vector, alpha=-along)
-        length = float(inner(old, old).sqrt())
-        if length > 100 * rounding:
-            rests.append(old.div_(length))
-            shares.append(length * share)
-    space.basis[size] = vector
-    alpha = inner(vector, image).cpu()
-    rest = torch.add(image, vector, alpha=-float(alpha))
+    is_rest = bool(space.rests) and space.rests[0] is vector
+    if is_rest:
+        couplings = space.shares[0, :size]
+    rests = tuple(
+        rest.clone() if _shares_memory(rest, space.basis) else rest for rest in space.rests[int(is_rest) :]
+    )
+    space = space._replace(rests=rests, shares=space.shares[int(is_rest) :].clone())
+    if vector.data_ptr() != space.basis[size].data_ptr():
+        space.basis[size] = vector
+        vector = space.basis[size]
+    alpha = (space.dot or inner)(vector, image).cpu()
+    rest = torch.add(image, vector, alpha=-float(alpha), out=space.basis[size + 1])
     # Along the vectors that the relation names, and then whatever rounding left along any.
     touched = couplings.nonzero().flatten().tolist()
     if touched:
         rows = slice(touched[0], touched[-1] + 1)
         rest.addmv_(space.basis[rows].mT, couplings[rows].to(rest), alpha=-1)
-    _, square = orthogonalise(rest[None], space.basis[None, : size + 1])
+    _, square, (_, *along) = orthogonalize(rest[None], *_held(space, size + 1), dot=space.dot)
     length = float(square.sqrt())
     column = torch.cat([couplings, alpha[None]])
-    if length > 10 * rounding * float(column.abs().max()):
-        rests.append(rest.div_(length))
-        last = torch.zeros(len(space.basis), dtype=torch.float64)
-        last[size] = length
-        shares.append(last)
     space.matrix[size, : size + 1] = space.matrix[: size + 1, size] = column
-    kept = torch.stack(shares) if shares else space.shares[:0]
-    return space._replace(size=size + 1, rests=tuple(rests), shares=kept)
+    if along:
+        space.shares[:, size] = torch.cat(along).flatten().cpu()
+    if length > 10 * rounding * float(torch.cat([column, space.shares[:, size]]).abs().max()):
+        last = torch.zeros(1, len(space.matrix), dtype=torch.float64)
+        last[0, size] = length
+        rests, shares = (*rests, rest.div_(length)), torch.cat([space.shares, last])
+        space = space._replace(rests=rests, shares=shares)
+    return space._replace(size=size + 1)
+
+
+def _shares_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def restarted(space: Subspace, which: str, kept: int) -> Subspace:
@@ -201,8 +203,8 @@ def adopted(space: Subspace, start: Tridiagonal, operator: Operator, which: str,
         raise ValueError("start holds no basis; run lanczos with keep_basis=True and without max_v")
     check_vectors("start.residual", start.residual, operator)
     values, rotation = torch.linalg.eigh(tridiagonal_matrix(start))
-    order = rank(values, which)[: kept if len(values) > len(space.basis) else None]
-    turn, length = rotation[:, order], float(inner(start.residual, start.residual).sqrt())
+    order = rank(values, which)[: kept if len(values) > len(space.matrix) else None]
+    turn, length = rotation[:, order], float((space.dot or inner)(start.residual, start.residual).sqrt())
     if length:
         space = space._replace(rests=((start.residual / length).to(space.basis),))
     return _filled(space, start.basis, turn, values[order], length * turn[-1:] if length else turn[:0])
@@ -220,6 +222,6 @@ def _filled(space: Subspace, vectors: Tensor, turn: Tensor, values: Tensor, shar
     size = len(values)
     turned(vectors, turn, out=space.basis[:size])
     space.matrix[:size, :size] = torch.diag(values)
-    room = torch.zeros(len(shares), len(space.basis), dtype=torch.float64)
+    room = torch.zeros(len(shares), len(space.matrix), dtype=torch.float64)
     room[:, :size] = shares
     return space._replace(size=size, shares=room)

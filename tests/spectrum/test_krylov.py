@@ -218,7 +218,7 @@ def test_a_vector_nearly_in_the_span_comes_out_orthogonal(share: float, rows: in
     generator = torch.Generator().manual_seed(4)
     bases = torch.linalg.qr(torch.randn(rows, 200, 20, generator=generator, dtype=F64))[0].mT.contiguous()
     block = bases.sum(1) + share * torch.randn(rows, 200, generator=generator, dtype=F64)
-    left, squares = krylov.orthogonalise(block, bases)
+    left, squares, _ = krylov.orthogonalize(block, bases)
     torch.testing.assert_close(squares, left.square().sum(1), rtol=1e-12, atol=0)
     along = (bases @ (left / left.norm(dim=1, keepdim=True))[..., None]).abs().max()
     assert float(along) < 1e-13
