@@ -273,5 +273,5 @@ def _without_first(rules: Quadrature) -> Quadrature | None:
     """The quadrature without its first probe, if any is left."""
     if len(rules.nodes) == 1 or rules.starts is None:
         return None
-    parts = ("nodes", "weights", "residuals", "starts")
+    parts = ("nodes", "weights", "residuals", "starts", "squares")
     return rules._replace(**{part: getattr(rules, part)[1:] for part in parts})

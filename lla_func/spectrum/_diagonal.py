@@ -11,10 +11,9 @@ from torch import Tensor
 from lla_func.errors import positive_int
 from lla_func.spectrum._eigenpairs import Eigenpairs, deflate
 from lla_func.spectrum._estimate import Estimate, standard_error, student_widening
-from lla_func.spectrum._krylov import apply, inner, rows_per_block
+from lla_func.spectrum._krylov import apply, dot_of, rows_per_block
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from
-from lla_func.spectrum._probes import probes as draw_probes
+from lla_func.spectrum._probes import drawn_for, generator_from
 from lla_func.spectrum._quadrature import Quadrature
 
 __all__ = ["Diagonal", "diagonal", "frobenius"]
@@ -76,11 +75,11 @@ def frobenius(
     rows = rows_per_block(operator, 2, block=None)
     generator = generator_from(seed, stream=5)
     for begin in range(0, needed, rows):
-        image = apply(rest, _signs(rest, min(rows, needed - begin), generator))
-        samples = torch.cat([samples, inner(image, image).cpu()])
+        image = apply(rest, drawn_for(rest, min(rows, needed - begin), seed=generator))
+        samples = torch.cat([samples, dot_of(rest)(image, image).cpu()])
     norm = math.sqrt(taken_out + float(samples.mean()))
     error = standard_error(samples) / (2 * norm) if norm else 0.0
-    return Estimate(norm, error, samples + taken_out, needed, True)
+    return Estimate(norm, error, products=needed, samples=samples + taken_out)
 
 
 def diagonal(
@@ -115,7 +114,7 @@ def diagonal(
     # Welford's running mean and sum of squares: no sample is kept, and nothing cancels.
     mean, squares = torch.zeros(2, operator.dim, dtype=torch.float64, device=operator.device)
     for done in range(1, count + 1):
-        drawn = _signs(rest, 1, generator)
+        drawn = drawn_for(rest, 1, seed=generator)
         sample = (drawn * apply(rest, drawn))[0].to(torch.float64)
         step = sample - mean
         mean = mean + step / done
@@ -123,7 +122,3 @@ def diagonal(
     if known is not None:
         mean = mean + known.values.to(mean) @ known.vectors.to(mean).square()
     return Diagonal(mean, (squares / (count - 1) / count).sqrt() * student_widening(count), count)
-
-
-def _signs(operator: Operator, count: int, generator: torch.Generator) -> Tensor:
-    return draw_probes(operator.dim, count, seed=generator, dtype=operator.dtype, device=operator.device)

@@ -29,7 +29,7 @@ from lla_func.spectrum._subspace import (
     wanted_values,
 )
 
-__all__ = ["Eigenpairs", "deflate", "eigenpairs"]
+__all__ = ["Eigenpairs", "coordinates", "deflate", "eigenpairs"]
 
 
 class Eigenpairs(NamedTuple):
@@ -37,7 +37,8 @@ class Eigenpairs(NamedTuple):
 
     Attributes:
         values: [k] float64 on the CPU, in the order that ``which`` asks for.
-        vectors: [k, P], orthonormal rows; the entry of largest magnitude of each is positive.
+        vectors: [k, P], orthonormal rows; the entry of largest magnitude of each is positive
+            (but where the operator has inner products of its own).
         residuals: |A v - value v|, [k] float64 on the CPU.
         products: matrix-vector products spent here (those of a ``start=`` run are counted there).
         converged: whether every residual is at most tol times the largest Ritz value in magnitude.
@@ -190,6 +191,8 @@ def eigenpairs(
     residuals = residuals_of(space, rotation)
     vectors = torch.empty(k, operator.dim, dtype=operator.dtype, device=held_on)
     for vector in turned(space.basis[: space.size], rotation, out=vectors):
+        if operator.inner is not None:  # the largest entry may be elsewhere
+            break
         low, high = vector.aminmax()
         if high < -low:
             vector.neg_()
@@ -215,9 +218,21 @@ def deflate(operator: Operator, known: Eigenpairs) -> Operator:
             f"known.vectors has shape {list(vectors.shape)}; operator {operator.name!r} needs [k, {operator.dim}]"
         )
     return operator._replace(
-        matvec=lambda v: operator.matvec(v) - (v @ vectors.mT * values) @ vectors,
+        matvec=lambda v: (
+            operator.matvec(v) - (coordinates(operator, vectors, v).to(values) * values) @ vectors
+        ),
         name=f"deflated {operator.name}",
+        per_sample=None,
+        exact_trace=None,
     )
+
+
+def coordinates(operator: Operator, vectors: Tensor, v: Tensor) -> Tensor:
+    """The inner products of v [P] or a block [B, P] with orthonormal vectors [k, P], [k] or [B, k]."""
+    if operator.inner is None:
+        return v @ vectors.mT
+    shape = (*v.shape[:-1], *vectors.shape)
+    return operator.inner(v[..., None, :].expand(shape), vectors.expand(shape))
 
 
 def _random(operator: Operator, generator: torch.Generator) -> Tensor:

@@ -1,32 +1,43 @@
-"""A number found by sampling, with its standard error."""
+"""A number with its errors: those of the algorithm, and those over data."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 __all__ = ["Estimate", "standard_error", "student_widening"]
 
 
 class Estimate(NamedTuple):
-    """A stochastic estimate of a number.
+    """An estimate of a number.
 
     Attributes:
         value: the estimate.
-        standard_error: its own standard deviation, estimated: the truth is within twice of it in about 95 %
-            of the cases. Zero where the value is exact.
-        samples: what was averaged, [n] float64; reused ones first. Empty where the value is exact.
+        error: that of the algorithm, as a standard deviation: the truth for these data is within twice of it in about
+            95 % of the cases. Zero where the value is exact.
+        data_error: the standard deviation over data, of which other samples give other values; None where it is not
+            known.
         products: matrix-vector products spent here; reused ones count where they were spent.
-        converged: whether the standard error met ``tol``.
+        converged: whether the error met ``tol``.
+        note: what else to know of the value; None for nothing.
+        samples: what was averaged, [n] float64; reused ones first. Empty where the value is exact.
     """
 
     value: float
-    standard_error: float
-    samples: Tensor
-    products: int
-    converged: bool
+    error: float = 0.0
+    data_error: float | None = None
+    products: int = 0
+    converged: bool = True
+    note: str | None = None
+    samples: Tensor = torch.zeros(0, dtype=torch.float64)
+
+    @property
+    def standard_error(self) -> float:
+        """Another name of ``error``."""
+        return self.error
 
 
 def standard_error(samples: Tensor) -> float:
@@ -37,7 +48,6 @@ def standard_error(samples: Tensor) -> float:
     samples.
 
     Example:
-        >>> import torch
         >>> round(standard_error(torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)), 4)
         1.0
     """

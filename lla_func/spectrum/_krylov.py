@@ -18,6 +18,8 @@ __all__ = [
     "apply",
     "check_operator",
     "check_vectors",
+    "coefficients",
+    "dot_of",
     "inner",
     "lanczos",
     "orthogonalize",
@@ -124,7 +126,7 @@ def lanczos(
     generator = generator_from(seed, stream=1)
     block = torch.atleast_2d(v0.detach())
     count = len(block)
-    dot = operator.inner or inner
+    dot = dot_of(operator)
     norms = dot(block, block).sqrt()
     unfit = ~((norms > 0) & norms.isfinite())
     if bool(unfit.any()):
@@ -230,6 +232,11 @@ def inner(left: Tensor, right: Tensor) -> Tensor:
     return total.reshape(rows)
 
 
+def dot_of(operator: Operator) -> Callable[[Tensor, Tensor], Tensor]:
+    """The inner products over the last axis: the operator's own, or :func:`inner`."""
+    return operator.inner or inner
+
+
 def orthogonalize(
     block: Tensor, *bases: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -251,7 +258,7 @@ def orthogonalize(
     for _ in range(PASSES):
         share = torch.zeros(len(block), dtype=torch.float64, device=block.device)
         for basis, total in zip(bases, removed, strict=True):
-            along = dot(basis, block[:, None].expand_as(basis)) if dot else _coefficients(basis, block)
+            along = coefficients(basis, block, dot=dot)
             if len(block) == 1:
                 block[0].addmv_(basis[0].mT, along[0].to(block), alpha=-1)
             else:
@@ -264,8 +271,12 @@ def orthogonalize(
     return block, squares, removed
 
 
-def _coefficients(bases: Tensor, block: Tensor) -> Tensor:
+def coefficients(
+    bases: Tensor, block: Tensor, *, dot: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> Tensor:
     """The inner products of each row of a block [B, P] with its own basis [B, M, P], summed in float64 over pieces."""
+    if dot is not None:
+        return dot(bases, block[:, None].expand_as(bases))
     total = torch.zeros(bases.shape[:2], dtype=torch.float64, device=block.device)
     for basis, part in zip(bases.split(COLUMNS, 2), block.split(COLUMNS, 1), strict=True):
         total += basis[0] @ part[0] if len(part) == 1 else (basis @ part[..., None])[..., 0]
@@ -316,10 +327,8 @@ def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -
 
 def _measured_loss(bases: Tensor, length: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:
     """The largest entry of |Q^T Q - I| for each basis [B, M, P], of which the first ``length`` [B] vectors count."""
-    if dot is None:
-        gram = (bases @ bases.mT).to(torch.float64).cpu()
-    else:
-        gram = torch.stack([dot(bases, row[:, None].expand_as(bases)) for row in bases.unbind(1)], 1).cpu()
+    rows = (coefficients(bases, row, dot=dot) for row in bases.unbind(1))
+    gram = (torch.stack([*rows], 1) if dot else bases @ bases.mT).to("cpu", torch.float64)
     expected = (torch.arange(bases.shape[1]) < length[:, None]).to(torch.float64)
     return (gram - torch.diag_embed(expected)).abs().amax((1, 2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,15 +13,14 @@ from lla_func.errors import flag, positive_int
 from lla_func.spectrum._krylov import (
     Tridiagonal,
     check_operator,
-    inner,
+    dot_of,
     lanczos,
     rows_per_block,
     run,
     tridiagonal_matrix,
 )
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from
-from lla_func.spectrum._probes import probes as draw_probes
+from lla_func.spectrum._probes import drawn_for, generator_from
 
 __all__ = ["Quadrature", "quadrature"]
 
@@ -43,6 +43,7 @@ class Quadrature(NamedTuple):
         products: matrix-vector products spent, all runs together.
         residuals: the residual norm of each node's Ritz vector [B, M] float64 on the CPU: an eigenvalue lies within
             it of the node (Parlett 1998, section 13.2). Zero for nodes of weight zero that fill up a run.
+        squares: the squared norm of each probe, [B] float64 on the CPU.
     """
 
     nodes: Tensor
@@ -52,6 +53,7 @@ class Quadrature(NamedTuple):
     orthogonality_loss: float
     products: int
     residuals: Tensor
+    squares: Tensor
 
     def forms(self) -> Tensor:
         """v.Av of each probe, [B]; the first moment of its rule. A sample of the trace that is already paid for."""
@@ -64,7 +66,7 @@ class Quadrature(NamedTuple):
     def _squares(self) -> Tensor:
         if self.starts is None:
             raise ValueError("this quadrature kept no probes; run quadrature(keep_starts=True) to reuse it")
-        return inner(self.starts, self.starts).cpu()
+        return self.squares
 
 
 @uncast
@@ -122,18 +124,12 @@ def quadrature(
     rows = rows_per_block(operator, held, block=block)
     generator = generator_from(seed)
     nodes, weights, residuals = torch.zeros(3, count, steps, dtype=torch.float64)
+    squares, dot = torch.zeros(count, dtype=torch.float64), dot_of(operator)
     starts: list[Tensor] = []
     first: Tridiagonal | None = None
     loss, spent = 0.0, 0
     for begin in range(0, count, rows):
-        drawn = draw_probes(
-            operator.dim,
-            min(rows, count - begin),
-            kind=kind,
-            seed=generator,
-            dtype=operator.dtype,
-            device=operator.device,
-        )
+        drawn = drawn_for(operator, min(rows, count - begin), kind=kind, seed=generator)
         found = lanczos(
             operator,
             drawn,
@@ -144,8 +140,9 @@ def quadrature(
             basis_device=basis_device,
             seed=generator,
         )
+        squares[begin : begin + len(drawn)] = dot(drawn, drawn).cpu()
         for row in range(len(drawn)):
-            rule = _gauss_rule(run(found, row), steps)
+            rule = _gauss_rule(run(found, row), steps, dot)
             nodes[begin + row], weights[begin + row], residuals[begin + row] = rule
         if first is None:
             first = run(found, 0)
@@ -156,17 +153,19 @@ def quadrature(
         loss, spent = max(loss, found.orthogonality_loss), spent + found.products
     assert first is not None
     kept = torch.cat(starts) if keep_starts else None
-    return Quadrature(nodes, weights, kept, first, loss, spent, residuals)
+    return Quadrature(nodes, weights, kept, first, loss, spent, residuals, squares)
 
 
-def _gauss_rule(found: Tridiagonal, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def _gauss_rule(
+    found: Tridiagonal, steps: int, dot: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Nodes, weights and residuals [steps] of one run.
 
     Ritz values, squared first components (Golub and Welsch 1969), and last components times |r|.
     """
     values, vectors = torch.linalg.eigh(tridiagonal_matrix(found))
     padding = values.new_zeros(steps - len(values))
-    length = inner(found.residual, found.residual).sqrt().cpu()
+    length = dot(found.residual, found.residual).sqrt().cpu()
     return (
         torch.cat([values, padding + values[-1]]),
         torch.cat([vectors[0].square(), padding]),

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.spectrum._krylov import Tridiagonal, check_vectors, inner, orthogonalize, tridiagonal_matrix
+from lla_func.spectrum._krylov import (
+    Tridiagonal,
+    check_vectors,
+    coefficients,
+    inner,
+    orthogonalize,
+    tridiagonal_matrix,
+)
 from lla_func.spectrum._operator import Operator
 
 __all__ = [
@@ -106,7 +113,7 @@ def first_unconverged(space: Subspace, which: str, k: int, tol: float) -> Tensor
 
 
 def outside(space: Subspace, direction: Tensor) -> Tensor | None:
-    """The unit vector along what of ``direction`` is orthogonal to basis and rests; None where rounding is all of it."""
+    """The unit vector along what of ``direction`` is orthogonal to basis and rests; None where that is rounding."""
     length = (space.dot or inner)(direction, direction).sqrt()
     if length == 0.0:
         return None
@@ -158,16 +165,16 @@ def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
     if vector.data_ptr() != space.basis[size].data_ptr():
         space.basis[size] = vector
         vector = space.basis[size]
-    alpha = (space.dot or inner)(vector, image).cpu()
+    alpha = coefficients(vector[None, None], image[None], dot=space.dot)[0].cpu()
     rest = torch.add(image, vector, alpha=-float(alpha), out=space.basis[size + 1])
     # Along the vectors that the relation names, and then whatever rounding left along any.
     touched = couplings.nonzero().flatten().tolist()
     if touched:
         rows = slice(touched[0], touched[-1] + 1)
         rest.addmv_(space.basis[rows].mT, couplings[rows].to(rest), alpha=-1)
-    _, square, (_, *along) = orthogonalize(rest[None], *_held(space, size + 1), dot=space.dot)
+    _, square, (missed, *along) = orthogonalize(rest[None], *_held(space, size + 1), dot=space.dot)
     length = float(square.sqrt())
-    column = torch.cat([couplings, alpha[None]])
+    column = torch.cat([couplings, alpha + missed[0, -1:].cpu()])
     space.matrix[size, : size + 1] = space.matrix[: size + 1, size] = column
     if along:
         space.shares[:, size] = torch.cat(along).flatten().cpu()

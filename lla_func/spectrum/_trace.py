@@ -7,11 +7,11 @@ from torch import Tensor
 
 from lla_func._torch import uncast
 from lla_func.errors import finite_number, instance, one_of, positive_int
-from lla_func.spectrum._eigenpairs import Eigenpairs, deflate
+from lla_func.spectrum._eigenpairs import Eigenpairs, coordinates, deflate
 from lla_func.spectrum._estimate import Estimate, standard_error
-from lla_func.spectrum._krylov import apply, check_operator, inner, rows_per_block
+from lla_func.spectrum._krylov import apply, check_operator, dot_of, rows_per_block
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from, probes
+from lla_func.spectrum._probes import drawn_for, generator_from
 from lla_func.spectrum._quadrature import Quadrature
 from lla_func.spectrum._xtrace import trace_of_columns, xtrace
 
@@ -38,7 +38,8 @@ def trace(
     decays and loses a little where it's flat. It holds 3 vectors a probe. Eigenpairs already ``known`` are
     taken out first, exactly, which removes most of the variance of a spectrum with outliers (the idea of
     Hutch++). Where ``max_products`` leave room for P of them and so many more samples are expected to be needed,
-    or no further ones fit beside, the trace is read off the unit vectors exactly.
+    or no further ones fit beside, the trace is read off the unit vectors exactly. An operator that knows its trace
+    (``Operator.exact_trace``) is asked, and nothing is sampled.
 
     Args:
         operator: the symmetric map.
@@ -79,6 +80,8 @@ def trace(
     tol = finite_number("tol", tol, above=0.0)
     min_probes = positive_int("min_probes", min_probes, least=4)
     max_products = positive_int("max_products", max_products)
+    if operator.exact_trace is not None:
+        return operator.exact_trace()
     generator = generator_from(seed, stream=3)
     taken_out = 0.0 if known is None else float(known.values.sum())
     size = 0.0 if known is None else float(known.values.abs().sum())
@@ -89,6 +92,8 @@ def trace(
             raise ValueError(
                 "reuse= gives samples for method='hutchinson' only; xtrace needs the images themselves"
             )
+        if operator.inner is not None:
+            raise ValueError("method='xtrace' needs whole vectors; these are shared out. Take 'hutchinson'")
         if max_products < 2 * min_probes and max_products < operator.dim:
             raise ValueError(
                 f"max_products={max_products} is too small for xtrace, which takes two products a probe; "
@@ -110,13 +115,15 @@ def trace(
             break
         count = min(at_once, left)
         wanted = min_probes if len(samples) < min_probes else len(samples) * ((error / goal) ** 2 - 1)
-        if operator.dim <= left and (operator.dim <= wanted or operator.dim > left - count):
+        whole = operator.inner is None  # each unit vector, if this process holds all of it
+        if whole and operator.dim <= left and (operator.dim <= wanted or operator.dim > left - count):
             exact = trace_of_columns(operator)
             return exact._replace(products=spent + exact.products)
-        drawn = probes(operator.dim, count, seed=generator, dtype=operator.dtype, device=operator.device)
-        samples = torch.cat([samples, inner(drawn, apply(rest, drawn)).cpu()])
+        drawn = drawn_for(operator, count, seed=generator)
+        samples = torch.cat([samples, dot_of(operator)(drawn, apply(rest, drawn)).cpu()])
         spent += len(drawn)
-    return Estimate(taken_out + float(samples.mean()), error, samples + taken_out, spent, converged)
+    mean = taken_out + float(samples.mean())
+    return Estimate(mean, error, products=spent, converged=converged, samples=samples + taken_out)
 
 
 def _reused_forms(operator: Operator, reuse: Quadrature, known: Eigenpairs | None) -> Tensor:
@@ -128,5 +135,5 @@ def _reused_forms(operator: Operator, reuse: Quadrature, known: Eigenpairs | Non
         )
     if known is None:
         return forms
-    along = reuse.starts.to(known.vectors) @ known.vectors.mT
+    along = coordinates(operator, known.vectors, reuse.starts.to(known.vectors))
     return forms - (along.square().to("cpu", torch.float64) * known.values).sum(1)

@@ -11,7 +11,7 @@ from lla_func._torch import uncast
 from lla_func.spectrum._estimate import Estimate, standard_error
 from lla_func.spectrum._krylov import apply, inner, rows_per_block
 from lla_func.spectrum._operator import Operator
-from lla_func.spectrum._probes import generator_from, probes
+from lla_func.spectrum._probes import drawn_for, generator_from
 
 __all__ = ["trace_of_columns", "xtrace"]
 
@@ -70,14 +70,7 @@ def xtrace(
     triangle = torch.zeros(0, 0, dtype=operator.dtype, device=operator.device)
     count = min_probes
     while True:
-        fresh = probes(
-            dim,
-            count - len(drawn),
-            kind="gaussian",
-            seed=generator,
-            dtype=operator.dtype,
-            device=operator.device,
-        )
+        fresh = drawn_for(operator, count - len(drawn), kind="gaussian", seed=generator)
         basis, triangle = _extended(basis, triangle, _products(operator, fresh))
         drawn = torch.cat([drawn, fresh])
         images = torch.cat([images, _products(operator, basis[len(images) :])])
@@ -89,7 +82,7 @@ def xtrace(
             exact = trace_of_columns(operator)
             return exact._replace(products=2 * count + exact.products)
         if converged or following <= count:
-            return Estimate(value, error, samples, 2 * count, converged)
+            return Estimate(value, error, products=2 * count, converged=converged, samples=samples)
         count = following
 
 
@@ -111,7 +104,7 @@ def trace_of_columns(operator: Operator) -> Estimate:
         units = torch.zeros(len(index), dim, dtype=operator.dtype, device=operator.device)
         units[torch.arange(len(index)), index] = 1.0
         total += float(apply(operator, units)[torch.arange(len(index)), index].sum(dtype=torch.float64))
-    return Estimate(total, 0.0, torch.zeros(0, dtype=torch.float64), dim, True)
+    return Estimate(total, products=dim)
 
 
 def _products(operator: Operator, rows: Tensor) -> Tensor:

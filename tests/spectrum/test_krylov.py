@@ -232,7 +232,7 @@ def test_rounding_that_is_left_of_a_vector_in_the_span_is_orthogonal_to_rounding
     generator = torch.Generator().manual_seed(4)
     bases = torch.linalg.qr(torch.randn(rows, 200, 20, generator=generator, dtype=F64))[0].mT.contiguous()
     block = bases.sum(1) + share * torch.randn(rows, 200, generator=generator, dtype=F64)
-    left, squares = krylov.orthogonalise(block, bases)
+    left, squares, _ = krylov.orthogonalize(block, bases)
     along = bases @ (left / squares.sqrt()[:, None])[..., None]
     assert float(along.abs().max()) < 2 * torch.finfo(F64).eps
 
@@ -335,3 +335,13 @@ def test_runs_go_together_as_long_as_their_vectors_fit_64_mib(dim: int, dtype: t
     row = 5 * dim * dtype.itemsize
     assert rows == 1 or rows * row <= 2**26
     assert (rows + 1) * row > 2**26
+
+
+def test_long_vectors_of_float32_lose_no_orthogonality_to_their_sums() -> None:
+    basis = torch.full((1, 1, 2**23), 2.0**-11.5)
+    block = torch.full((1, 2**23), 0.3)
+    block[0, ::2] = 0.2
+    length = float(krylov.inner(block, block).sqrt())
+    left, _, (along,) = krylov.orthogonalize(block, basis)
+    assert float(along) == pytest.approx(0.25 * 2**11.5, rel=1e-6)
+    assert abs(float(krylov.inner(left[0], basis[0, 0]))) < 1e-6 * length
