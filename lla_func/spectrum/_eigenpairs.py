@@ -18,6 +18,7 @@ from lla_func.spectrum._subspace import (
     added,
     adopted,
     first_unconverged,
+    latest,
     outside,
     rank,
     residuals_of,
@@ -176,9 +177,7 @@ def eigenpairs(
         for _ in range(min(steps, max_iter - spent) - 1):
             if space.size == operator.dim:
                 break
-            latest = space.shares[:, space.size - 1].clone()
-            latest[:-1] = 0.0  # the rest that the last product brought; parts along older ones are no news
-            space = grown(space, latest)
+            space = grown(space, latest(space))
         unchanged = bool((wanted_values(space, which, k) - before).abs().max() <= tol * scale(space))
         if unchanged and first_unconverged(space, which, k, tol) is None:
             break

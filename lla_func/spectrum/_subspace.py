@@ -23,6 +23,7 @@ __all__ = [
     "added",
     "adopted",
     "first_unconverged",
+    "latest",
     "outside",
     "rank",
     "residuals_of",
@@ -148,6 +149,14 @@ def toward(space: Subspace, parts: Tensor) -> tuple[Tensor, Subspace] | None:
     return rests[0], space._replace(rests=rests, shares=shares)
 
 
+def latest(space: Subspace) -> Tensor:
+    """The parts of the rest that the last vector brought: zeros where its image led nowhere new."""
+    parts = torch.zeros(len(space.rests), dtype=torch.float64)
+    if len(parts) and not space.shares[-1, : space.size - 1].any():
+        parts[-1] = space.shares[-1, space.size - 1]
+    return parts
+
+
 def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
     """The subspace with one more vector, the first rest or one orthogonal to all of them, and its image.
 
@@ -212,6 +221,8 @@ def adopted(space: Subspace, start: Tridiagonal, operator: Operator, which: str,
     values, rotation = torch.linalg.eigh(tridiagonal_matrix(start))
     order = rank(values, which)[: kept if len(values) > len(space.matrix) else None]
     turn, length = rotation[:, order], float((space.dot or inner)(start.residual, start.residual).sqrt())
+    if length <= 10 * torch.finfo(space.basis.dtype).eps * float(values.abs().max()):
+        length = 0.0  # rounding, which leads anywhere
     if length:
         space = space._replace(rests=((start.residual / length).to(space.basis),))
     return _filled(space, start.basis, turn, values[order], length * turn[-1:] if length else turn[:0])
