@@ -51,7 +51,7 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
 
     Raises:
         TypeError: ``optimizer`` is no optimizer.
-        ValueError: it isn't Adam-like, has not stepped, or holds none of the model's parameters.
+        ValueError: it is not Adam-like, has not stepped, or holds none of the model's parameters.
 
     Example:
         >>> model = torch.nn.Linear(1, 1, bias=False)

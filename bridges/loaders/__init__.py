@@ -40,7 +40,7 @@ def find(loader: str) -> ModuleType:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the name is unknown, or the file can't be run or isn't a loader; the message says what is missing.
+        ValueError: the name is unknown, or the file cannot be run or is not a loader; the message says what is missing.
 
     Example:
         >>> find("lenet").ModelInit().__class__.__name__
@@ -110,7 +110,7 @@ def inside(loader: str, element: str) -> Iterator[None]:
 
 
 def _run(path: Path) -> ModuleType:
-    """The module that a Python file defines; it may import its neighbours."""
+    """The module that a Python file defines; it may import its neighbors."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no loader file {str(path)!r}")
     name = f"loader_{path.stem}"

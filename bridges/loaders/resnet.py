@@ -62,7 +62,7 @@ def CustomLoader(
 
     Raises:
         ValueError: no data_path is given.
-        FileNotFoundError: the folder doesn't exist or has no images in folders.
+        FileNotFoundError: the folder does not exist or has no images in folders.
     """
     if data_path is None:
         raise ValueError(

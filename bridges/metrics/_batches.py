@@ -25,7 +25,7 @@ SHARE = 0.25
 
 
 def available(device: Any) -> torch.device:
-    """The device, or a ValueError that says why it can't be used."""
+    """The device, or a ValueError that says why it cannot be used."""
     return usable_device("device", device)
 
 
@@ -160,7 +160,7 @@ def from_loader(
         form: what a batch becomes (:func:`formed`).
 
     Raises:
-        TypeError: ``loader`` can't be iterated.
+        TypeError: ``loader`` cannot be iterated.
         ValueError: it yields nothing, or no data.
     """
     if not isinstance(loader, Iterable):

@@ -46,14 +46,14 @@ def judged_by(criterion: Callable[..., Any], prediction: Any, targets: Any) -> A
     """The loss of a prediction, given the targets if there are any.
 
     Raises:
-        ValueError: the targets don't fit.
+        ValueError: the targets do not fit.
     """
     try:
         return criterion(prediction) if targets is None else criterion(prediction, targets)
     except IndexError as error:
         shape = list(prediction.shape) if isinstance(prediction, Tensor) else type(prediction).__name__
         raise ValueError(
-            f"targets don't fit the model's predictions of shape {shape}: {error} Look at the number of classes"
+            f"targets do not fit the model's predictions of shape {shape}: {error} Look at the number of classes"
         ) from error
 
 
@@ -86,7 +86,7 @@ def output_of(model: Callable[..., Any], inputs: Any) -> Any:
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a function, none where Python doesn't know them."""
+    """The arguments of a function, none where Python does not know them."""
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -57,7 +57,7 @@ def translated(tree: Any) -> Any:
             return torch.from_numpy(tree if tree.flags.writeable else tree.copy())
         except TypeError as error:
             raise TypeError(
-                f"the data have an array of dtype {tree.dtype}, which tensors can't hold; turn it into numbers"
+                f"the data have an array of dtype {tree.dtype}, which tensors cannot hold; turn it into numbers"
             ) from error
     if isinstance(tree, Mapping):
         return {key: translated(value) for key, value in tree.items()}

@@ -91,6 +91,6 @@ def packed(batch: Batch) -> Packed | None:
 
 
 def graphs_in(batch: Batch) -> int:
-    """How many graphs a batch has, which its tensors don't say; the samples where there is no graph."""
+    """How many graphs a batch has, which its tensors do not say; the samples where there is no graph."""
     graph = packed(batch)
     return samples(batch) if graph is None else graph.count

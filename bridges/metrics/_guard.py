@@ -87,5 +87,5 @@ def _own(tensor: Tensor, *, copied: bool, dtype: torch.dtype | None) -> Tensor:
 
 
 def _versions(given: list[Tensor]) -> list[int]:
-    """How often each was written to; those made in inference mode can't be outside of it, and don't count."""
+    """How often each was written to; those made in inference mode cannot be outside of it, and do not count."""
     return [0 if tensor.is_inference() else tensor._version for tensor in given]

@@ -50,7 +50,7 @@ class Loss(Metric):
             any other criterion it is the number of samples.
 
     Raises:
-        TypeError: ``criterion`` can't be called or needs targets, or the data isn't made of tensors.
+        TypeError: ``criterion`` cannot be called or needs targets, or the data is not made of tensors.
         ValueError: no samples, different numbers of them, an unknown reduction or device.
 
     Example:
@@ -239,7 +239,7 @@ class Loss(Metric):
     def _reduction(
         self, predict: Callable[[Batch], Any], judge: Callable[[Any, Batch], Tensor]
     ) -> str | None:
-        """How the losses of batches combine: as is known, or as a trial on the first one finds; None if it can't."""
+        """How the losses of batches combine: as is known, or as a trial on the first one finds; None if it cannot."""
         if self._told or (isinstance(self.batches, list) and len(self.batches) == 1):
             return self.reduction
         weight = partial(weigh, Combination("mean", self.weight))

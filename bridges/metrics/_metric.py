@@ -123,18 +123,18 @@ class Metric:
         held = [value for value in vars(self).values() if isinstance(value, nn.Module)]
         borrowed = Borrowed(model, held=held, device=device, dtype=wanted)
         guard = Guard(wanted)
-        behaviour = behave(
+        behavior = behave(
             borrowed, partial(guard, self.loss), batches, batchnorm=batchnorm, dropout_seed=dropout_seed
         )
         objective = Objective(
-            loss=behaviour.loss,
+            loss=behavior.loss,
             theta=borrowed.theta,
             layout=borrowed.layout,
             batches=batches,
             separable=False,
             reduction=self.reduction,
-            adapt=behaviour.adapt,
-            notes=behaviour.notes | ({} if wanted is None else {"dtype": f"a copy in {wanted}"}),
+            adapt=behavior.adapt,
+            notes=behavior.notes | ({} if wanted is None else {"dtype": f"a copy in {wanted}"}),
             named=True,
             weight=self.weight if callable(self.weight) else None,
         )
@@ -143,14 +143,14 @@ class Metric:
 
             def criterion(found: Any, batch: Batch) -> Tensor:
                 judged = partial(guard, lambda model, given: judge(model, (found, given)), part="criterion")
-                return behaviour.at(judged)(borrowed.theta, batch)
+                return behavior.at(judged)(borrowed.theta, batch)
 
-            outputs = behaviour.at(partial(guard, predict, part="outputs"))
+            outputs = behavior.at(partial(guard, predict, part="outputs"))
             objective = objective._replace(outputs=outputs, criterion=criterion)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
         objective = self._settled(objective)
-        return objective._replace(separable=not behaviour.mixes and self._separable(objective))
+        return objective._replace(separable=not behavior.mixes and self._separable(objective))
 
     def _settled(self, objective: Objective) -> Objective:
         """The objective with what only a trial can tell."""
@@ -226,7 +226,7 @@ def total(how: Weighted, loss_of: Callable[[Batch], Any], batches: Iterable[Batc
 
 
 def _number(loss: Callable[[Batch], Any], batch: Batch) -> float:
-    """The loss on a batch as a number, with a graph, which takes memory, only where the loss can't do without."""
+    """The loss on a batch as a number, with a graph, which takes memory, only where the loss cannot do without."""
     try:
         with torch.no_grad():
             return float(loss(batch))

@@ -52,8 +52,8 @@ def reduction_of(criterion: Any, told: str | None = None) -> str:
     """``"mean"`` or ``"sum"``: as told, else as the criterion's attribute or argument says, else ``"mean"``.
 
     Raises:
-        TypeError: ``criterion`` can't be called.
-        ValueError: it doesn't reduce at all, or otherwise than it is told.
+        TypeError: ``criterion`` cannot be called.
+        ValueError: it does not reduce at all, or otherwise than it is told.
 
     Example:
         >>> reduction_of(nn.MSELoss(reduction="sum")), reduction_of(F.mse_loss), reduction_of(lambda p, y: p.sum())
@@ -61,7 +61,7 @@ def reduction_of(criterion: Any, told: str | None = None) -> str:
     """
     if not callable(criterion):
         raise TypeError(
-            f"criterion is of type {type(criterion).__name__}, which can't be called; pass a function of "
+            f"criterion is of type {type(criterion).__name__}, which cannot be called; pass a function of "
             "(prediction, targets) or a loss such as torch.nn.CrossEntropyLoss()"
         )
     if isinstance(criterion, type):
@@ -109,9 +109,9 @@ def averages(criterion: Any) -> bool:
 def weight_of(criterion: Any, batches: Iterable[Batch]) -> Callable[[Batch], Tensor | float] | None:
     """What the criterion's mean over a batch (inputs, targets) is a mean over, where it is known.
 
-    Cross-entropy divides by the class weights of the targets that aren't ignored, other criteria by the elements of the
-    targets. None stands for the samples: for criteria that nobody knows, and where nothing else makes a difference on
-    these batches. That is looked up only in data at hand.
+    Cross-entropy divides by the class weights of the targets that are not ignored, other criteria by the elements of
+    the targets. None stands for the samples: for criteria that nobody knows, and where nothing else makes a difference
+    on these batches. That is looked up only in data at hand.
 
     Example:
         >>> criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0]), ignore_index=2)

@@ -44,7 +44,7 @@ def confirmed(objective: Objective) -> bool:
         losses = [loss(part).double() for _, part in counting]
     except (RuntimeError, ValueError, IndexError) as error:
         raise_if_interrupted(error)
-        return False  # a model for one size of batch: it can't be cut
+        return False  # a model for one size of batch: it cannot be cut
     if objective.reduction == "mean":
         weights /= weights.sum()
     shares = torch.stack(losses) * weights.to(expected.device)
@@ -68,7 +68,7 @@ def reduction_by_trial(
         judge: the criterion, of predictions and a batch.
         batch: the data.
         weight: of a part, in a mean.
-        said: what it is if the trial can't tell, for a loss of zero or a batch that can't be cut.
+        said: what it is if the trial cannot tell, for a loss of zero or a batch that cannot be cut.
     """
     with torch.enable_grad():  # for losses that differentiate on their way
         prediction = predict(batch)

@@ -14,14 +14,14 @@ from bridges.models._pose import Pose, evaluating, has_dropout
 from lla_func.errors import one_of, seed_number
 from lla_func.objective import Batch, samples
 
-__all__ = ["POLICIES", "Behaviour", "behave"]
+__all__ = ["POLICIES", "Behavior", "behave"]
 
 POLICIES = ("eval", "batch", "recalibrate")
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-class Behaviour(NamedTuple):
+class Behavior(NamedTuple):
     """The loss that a policy leads to, in the terms of :class:`lla_func.Objective`.
 
     Attributes:
@@ -46,7 +46,7 @@ def behave(
     *,
     batchnorm: str = "eval",
     dropout_seed: int | None = None,
-) -> Behaviour:
+) -> Behavior:
     """The pure loss of a borrowed model under a policy for BatchNorm and dropout.
 
     Policies:
@@ -55,7 +55,7 @@ def behave(
         ``batch``: statistics of the batch at hand, as in training mode; the running ones are not touched.
         ``recalibrate``: at each theta one more pass over all batches gathers running statistics, then ``eval`` with
             them. They are the sample-weighted means, over the batches, of a batch's mean and unbiased variance. As
-            in training, a layer's input is normalised by the batch at hand while they are gathered, so that this
+            in training, a layer's input is normalized by the batch at hand while they are gathered, so that this
             is ``torch.optim.swa_utils.update_bn`` (Izmailov et al. 2018, algorithm 1) but for the weights.
 
     A layer without running statistics (``track_running_stats=False``) takes those of the batch whatever the policy.
@@ -69,7 +69,7 @@ def behave(
             a batch meets the same masks at all points of a landscape.
 
     Raises:
-        ValueError, TypeError: unknown policy, or ``dropout_seed`` isn't a whole number from 0 on.
+        ValueError, TypeError: unknown policy, or ``dropout_seed`` is not a whole number from 0 on.
     """
     one_of("batchnorm", batchnorm, POLICIES)
     seed = 0 if dropout_seed is None else seed_number("dropout_seed", dropout_seed)
@@ -96,7 +96,7 @@ def behave(
     note = batchnorm if layers else "none"
     if stateless and batchnorm != "batch":
         note += ", batch where a layer has no running statistics"
-    return Behaviour(
+    return Behavior(
         loss,
         at,
         adapt,

@@ -37,10 +37,10 @@ NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The module itself, without the shells of data parallelism, torch.compile or a model wrapper.
+    """The module itself, without the shells of data parallelizm, torch.compile or a model wrapper.
 
     Raises:
-        TypeError: it is not an ``nn.Module``, or one whose parameters can't be swapped (scripted, sharded).
+        TypeError: it is not an ``nn.Module``, or one whose parameters cannot be swapped (scripted, sharded).
     """
     while True:
         if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
@@ -56,7 +56,7 @@ def unwrap(model: Any) -> nn.Module:
         raise TypeError(f"model is {what}; a torch.nn.Module is needed")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
-            "model is a scripted module, whose parameters can't be swapped; pass the original module"
+            "model is a scripted module, whose parameters cannot be swapped; pass the original module"
         )
     if any(base.__name__ == "FullyShardedDataParallel" for base in type(model).__mro__) or any(
         type(parameter).__name__ == "DTensor" for parameter in model.parameters()
@@ -72,7 +72,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that make up theta: those with ``requires_grad``, in the model's order, tied ones once.
 
     Raises:
-        ValueError: there are none, or one is not initialised yet.
+        ValueError: there are none, or one is not initialized yet.
     """
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor) or tensor.device.type == "meta":

@@ -28,7 +28,7 @@ def evaluating(module: nn.Module, *, dropout: bool = False) -> dict[nn.Module, d
             recurrent and attention layers with dropout inside. Modules of one's own that call ``F.dropout`` are not,
             since training mode may switch on anything else in them.
 
-    Transformer encoders don't make ragged tensors of padded sequences: those put zeros at padded places, which no
+    Transformer encoders do not make ragged tensors of padded sequences: those put zeros at padded places, which no
     derivative does, so that the loss would be another one than that whose derivatives are taken.
     """
     pose: dict[nn.Module, dict[str, Any]] = {

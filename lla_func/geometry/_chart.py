@@ -105,7 +105,7 @@ def adameq(origin: Tensor, step: Tensor, *, b_sqrt: bool = True) -> Chart:
 
     so a = 0 is the trained point, (a, b) = (1, 1) repeats the last step that Adam took, and a < 0 goes back along it,
     with (-1, 1) where Adam came from. Since b only divides a, the surface is a curve drawn in two coordinates: it
-    collapses to one dimension everywhere, constant along a / sqrt(b) = const, and b >> 1 magnifies the neighbourhood
+    collapses to one dimension everywhere, constant along a / sqrt(b) = const, and b >> 1 magnifies the neighborhood
     of a = 0.
 
     The scale b is applied to sqrt(v) + eps as a whole, which is what keeps the family exactly one-dimensional;

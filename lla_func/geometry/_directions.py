@@ -31,7 +31,7 @@ def random(
 
     They are drawn on the generator's device, so that a CPU generator gives the same directions for a model on any
     device. The original draws from [0, 1], which gives every direction a common component along (1, ..., 1); here
-    ``"uniform"`` means [-1, 1]. Its second direction is not orthogonal to the first once it is normalised; see
+    ``"uniform"`` means [-1, 1]. Its second direction is not orthogonal to the first once it is normalized; see
     :func:`orthogonalize`.
 
     Args:
@@ -137,7 +137,7 @@ def normalize(
         layout: how theta is laid out.
         kind: one of :data:`KINDS`.
         order: 1 or 2, for L1 or L2 norms.
-        ignore: ``"bias_norm"`` leaves biases and normalisation layers where they are (:func:`without_bias_norm`).
+        ignore: ``"bias_norm"`` leaves biases and normalization layers where they are (:func:`without_bias_norm`).
 
     Returns:
         directions, [K, P].
@@ -163,7 +163,7 @@ def normalize(
 
 
 def without_bias_norm(basis: Tensor, layout: Layout) -> Tensor:
-    """Sets directions [K, P] to zero on biases and on the parameters of normalisation layers."""
+    """Sets directions [K, P] to zero on biases and on the parameters of normalization layers."""
     _check_basis(basis, layout)
     frozen = [i for i, role in enumerate(layout.roles) if role != "weight"]
     return basis.masked_fill(layout.mask(frozen, device=basis.device), 0.0)
@@ -246,7 +246,7 @@ def _tensors(vectors: Tensor, layout: Layout) -> Iterator[Tensor]:
 
 
 def _gram_schmidt(segments: Tensor) -> None:
-    """Orthogonalises in place along the first axis of [K, S, ...], independently in each segment; twice is enough."""
+    """Orthogonalizes in place along the first axis of [K, S, ...], independently in each segment; twice is enough."""
     for k in range(1, len(segments)):
         squares = [_inner(segment, segment) for segment in segments[:k]]
         for j in [*range(k)] * 2:

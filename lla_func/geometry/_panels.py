@@ -184,10 +184,10 @@ def _all_modes(
     fixed: Axes | None,
     moments: Moments | None,
 ) -> Iterator[Panel]:
-    """The original's ``viz_dev``: the same directions under several normalisations.
+    """The original's ``viz_dev``: the same directions under several normalizations.
 
     Always the random axes, then the fixed ones if there are any, and with ``moments`` Adam's update rule. The random
-    directions are drawn once, so that their panels differ in normalisation only.
+    directions are drawn once, so that their panels differ in normalization only.
     """
     for axes in (_draw(objective, generator, options), fixed):
         if axes is None:
@@ -205,8 +205,8 @@ def _adam_update(objective: Objective, moments: Moments, options: Options, title
     """Adam's update with scaled moments (:func:`lla_func.geometry.adameq`).
 
     The first coordinate runs over dist * [-1, 1], in Adam steps; the second over [0.1, 2.1], as in the original. A
-    normalisation scales Adam's step as a whole; the original scales the two moments before it divides one by the
-    other, which normalises neither.
+    normalization scales Adam's step as a whole; the original scales the two moments before it divides one by the
+    other, which normalizes neither.
     """
     lr = moments.lr if options.adam_lr is None else options.adam_lr
     step = directions.adam_step(moments.first, moments.second, lr=lr, eps=moments.eps)
@@ -245,7 +245,7 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
             f"freeze={options.freeze!r} leave no direction, or the weights are all zero"
         )
     if axes.random and options.normalization == "weight":
-        # Scaling element by element tilts the axes. Orthogonalising afterwards gives the scaled form of another
+        # Scaling element by element tilts the axes. Orthogonalizing afterwards gives the scaled form of another
         # random direction, so nothing is lost.
         basis = directions.orthogonalize(basis, objective.layout)
     axis = options.dist * torch.linspace(-0.5, 0.5, options.steps, dtype=torch.float64)

@@ -22,7 +22,7 @@ class Layout:
     Attributes:
         names: the parameters' names; each parameter appears once.
         shapes: their shapes.
-        roles: what each one is, ``"weight"``, ``"bias"`` or ``"norm"`` (scale and shift of a normalisation layer).
+        roles: what each one is, ``"weight"``, ``"bias"`` or ``"norm"`` (scale and shift of a normalization layer).
         filter_axes: the axis of each parameter that counts its filters: 0 for linear and convolution weights,
             1 for transposed convolutions, None where the whole tensor is one filter (biases).
 

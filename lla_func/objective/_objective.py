@@ -59,7 +59,7 @@ class Objective(NamedTuple):
         named: whether ``loss`` and ``outputs`` also take the named tensors that make up theta in its place (as they
             do if all they do with theta is ``layout.unravel(theta)``). Then derivatives with respect to some of the
             parameters cost less than with respect to all.
-        weight: maps a batch, or a part of one, to what its loss is a mean over, where that isn't the number of its
+        weight: maps a batch, or a part of one, to what its loss is a mean over, where that is not the number of its
             samples: the sum of the class weights of its targets, or the number of tokens that count. A batch of weight
             zero is left out. None for samples.
     """
@@ -113,7 +113,7 @@ def from_loss(
     flag("separable", separable)
     for name, function in (("loss", loss), ("outputs", outputs), ("criterion", criterion)):
         if not callable(function) and (name == "loss" or function is not None):
-            raise TypeError(f"{name}={function!r} can't be called; pass a function")
+            raise TypeError(f"{name}={function!r} cannot be called; pass a function")
     instance("parameters", parameters, (Tensor, Mapping), "theta [P] or a dict of named tensors")
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
         raise TypeError(f"batches={batches!r} is no sequence of batches; pass a list of them")
@@ -162,7 +162,7 @@ def samples(batch: Batch) -> int:
 def tiles(batch: Batch, size: int) -> Iterator[Batch]:
     """Cuts every tensor of a batch along its first axis into pieces of at most ``size`` samples.
 
-    A batch whose tensors differ in length can not be cut and is returned whole.
+    A batch whose tensors differ in length cannot be cut and is returned whole.
     """
     count = samples(batch)
     if size >= count or any(tensor.ndim == 0 or len(tensor) != count for tensor in tensors(batch)):
@@ -205,7 +205,7 @@ def weigh(objective: Weighted, batch: Batch) -> float:
 
 
 def weighed(objective: Weighted, batches: Iterable[Batch]) -> Iterator[tuple[float, Batch]]:
-    """The batches that count, each with its weight; those of weight zero don't: a mean over nothing is NaN."""
+    """The batches that count, each with its weight; those of weight zero do not: a mean over nothing is NaN."""
     for batch in batches:
         if weight := weigh(objective, batch):
             yield weight, batch

@@ -88,7 +88,7 @@ def test_filter_normalisation_gives_every_filter_the_norm_of_the_weights(layout,
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_layer_and_model_normalisation_match_their_norms(layout, order):
+def test_layer_and_model_normalization_match_their_norms(layout, order):
     theta = weights(layout)
     layer = directions.normalize(draw(layout), theta, layout, kind="layer", order=order)
     for name in layout.names:

@@ -135,7 +135,7 @@ BAD_LOADERS = {
         TypeError,
         "batch 0 of the loader: inputs is of type tuple and holds no tensor",
     ),
-    "words": ([(np.array(["a"]), ONE)], TypeError, "an array of dtype <U1, which tensors can't hold"),
+    "words": ([(np.array(["a"]), ONE)], TypeError, "an array of dtype <U1, which tensors cannot hold"),
     "lengths": ([(ONE, ONE), (ONE, ONE[:0])], ValueError, "batch 1 of the loader: targets is empty"),
 }
 

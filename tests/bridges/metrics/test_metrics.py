@@ -416,7 +416,7 @@ def test_a_subclass_of_loss_keeps_its_own_call():
 
 
 BAD_CRITERIA = {
-    "a name": ("mse", {}, TypeError, "criterion is of type str, which can't be called"),
+    "a name": ("mse", {}, TypeError, "criterion is of type str, which cannot be called"),
     "a class": (nn.MSELoss, {}, TypeError, r"criterion is the class MSELoss; pass an instance, MSELoss\(\)"),
     "none": (nn.MSELoss(reduction="none"), {}, ValueError, "criterion has reduction='none'"),
     "unknown": (
