@@ -20,7 +20,21 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "    # The options, gathered by `make signatures`.\n    # fmt: off\n", "    # fmt: on\n"
 
 # The file, the function, its families, and those of them that another function documents in full.
-FUNCTIONS = (("lla_func/landscape/_evaluate.py", "evaluate", (options.Evaluation,), ()),)
+FUNCTIONS = (
+    ("lla_func/landscape/_evaluate.py", "evaluate", (options.Evaluation,), ()),
+    (
+        "lla_func/facades/_landscape.py",
+        "viz_lla",
+        (options.Panels, options.Evaluation, options.Hessian, options.Setup, options.Drawing, options.Output),
+        (options.Evaluation,),
+    ),
+    (
+        "lla_func/facades/_spectrum.py",
+        "viz_esd",
+        (options.Spectrum, options.Setup, options.Output),
+        (),
+    ),
+)
 
 
 def written(source: str, name: str, families: tuple, referred: tuple) -> str:

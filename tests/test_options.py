@@ -9,13 +9,20 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
 from bridges.command._cli import parser
-from lla_func import evaluate, options
+from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla
+from lla_func.facades._request import FAMILIES
+from lla_func.hessian import KERNELS
 from lla_func.landscape.engines import ENGINES
 
 ROOT = Path(__file__).parents[1]
-FUNCTIONS = {"evaluate": (evaluate, (options.Evaluation,))}
+FUNCTIONS = {
+    "evaluate": (evaluate, (options.Evaluation,)),
+    "viz_lla": (viz_lla, FAMILIES),
+    "viz_esd": (viz_esd, (options.Spectrum, options.Setup, options.Output)),
+}
 COMMANDS = {"eval": (options.Evaluation,)}
 
 ENTRIES = [
@@ -79,5 +86,27 @@ def test_every_option_says_what_it_is():
             assert "%" not in text  # argparse would take it for a format
 
 
+def words(family, name):
+    return family.__dataclass_fields__[name].metadata["kind"].allowed
+
+
 def test_words_are_those_of_the_tables():
-    assert options.Evaluation.__dataclass_fields__["engine"].metadata["kind"].allowed == ("auto", *ENGINES)
+    assert words(options.Evaluation, "engine") == ("auto", *ENGINES)
+    assert words(options.Products, "kernel") == ("auto", "timed", *KERNELS)
+    assert words(options.Panels, "normalization") == directions.KINDS
+    assert {"finite_difference", "fisher", "ggn", "hessian"} == {*words(options.Products, "curvature")}
+    assert all(callable(getattr(products, name)) for name in words(options.Products, "curvature"))
+
+
+@pytest.mark.parametrize("name", ["viz_lla", "viz_esd"])
+def test_every_option_is_in_the_settings_with_its_value(name):
+    function, families = FUNCTIONS[name]
+    objective = from_loss(lambda theta, batch: (theta**4).sum(), torch.ones(4, dtype=torch.float64))
+    small = {"viz_lla": {"steps": 2, "num_plots": 1}, "viz_esd": {"esd_n_iter": 2}}[name]
+    changed = {"to_save": False, "seed": 3} | small
+    settings = function(objective, **changed).settings
+    for each in (each for family in families for each in fields(family)):
+        if each.name in ("device", "dtype"):  # of what was evaluated, where nothing else was asked for
+            assert settings[each.name] == str(getattr(objective.theta, each.name))
+        else:
+            assert settings[each.name] == changed.get(each.name, each.default)

@@ -38,7 +38,7 @@ def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: flo
             f"the eigenpairs did not converge to eigs_tol={eigs_tol:g} in {pairs.products} products: residuals reach "
             f"{float(pairs.residuals.max()):.2g} of an eigenvalue {float(pairs.values.abs().max()):.5g}; raise "
             "eigs_n_iter or eigs_tol",
-            stacklevel=3,
+            stacklevel=4,
         )
     if estimate is not None and not estimate.converged:
         within_reach = dim <= 10 * estimate.products
@@ -46,7 +46,7 @@ def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: flo
         warnings.warn(
             f"the trace {estimate.value:.5g} did not converge to trace_tol={trace_tol:g} in {estimate.products} "
             f"products: its standard error is {estimate.standard_error:.2g}; raise trace_n_iter{exact} or trace_tol",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -58,7 +58,7 @@ def warn_of_flat_surfaces(reasons: Mapping[str, str | None]) -> None:
     """
     for reason in dict.fromkeys(filter(None, reasons.values())):
         titles = ", ".join(title for title, given in reasons.items() if given == reason)
-        warnings.warn(f"{titles}: {reason}", stacklevel=3)
+        warnings.warn(f"{titles}: {reason}", stacklevel=4)
 
 
 def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Tensor) -> str | None:

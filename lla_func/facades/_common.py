@@ -13,12 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from lla_func.errors import seed_number, shown, usable_device
+from lla_func import hessian as products
+from lla_func.errors import shown, usable_device
 from lla_func.files import fingerprint
+from lla_func.hessian import is_first, shared
 from lla_func.landscape import store
 from lla_func.objective import Objective, check
+from lla_func.options import Output, Products, Setup
+from lla_func.spectrum import Operator
 
-__all__ = ["bridge", "files_line", "folders_of", "metric_of", "objective_of", "provenance", "seed_of"]
+__all__ = [
+    "bridge",
+    "files_line",
+    "folders_of",
+    "metric_of",
+    "objective_of",
+    "operator_of",
+    "provenance",
+    "seed_of",
+]
 
 
 BRIDGE = "bridges.metrics"
@@ -40,31 +53,21 @@ def metric_of(metric: Any) -> Any:
     return metric
 
 
-def objective_of(
-    model: Any,
-    metric: Any,
-    device: Any = None,
-    *,
-    batchnorm: str = "eval",
-    dropout_seed: int | None = None,
-    dtype: Any = None,
-) -> Objective:
+def objective_of(model: Any, metric: Any, setup: Setup) -> Objective:
     """The checked objective of a model under a metric, or the given one.
 
     Args:
         model: a model for the metric, or an :class:`~lla_func.Objective` (then without metric).
         metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``, and ``dtype=...`` if one is asked
             for.
-        device: where it must live, if given.
-        batchnorm: the BatchNorm policy.
-        dropout_seed: the seed of dropout masks, None for no dropout.
-        dtype: what to evaluate a copy of the model in, None for its own.
+        setup: where, and in which state, it is evaluated.
     """
+    device, dtype = setup.device, setup.dtype
     metric = metric_of(metric)
     if isinstance(model, Objective):
         if metric is not None:
             raise ValueError("metric is not used with an Objective, which carries its own loss; leave it out")
-        if (batchnorm, dropout_seed, dtype) != ("eval", None, None):
+        if (setup.batchnorm, setup.dropout_seed, dtype) != ("eval", None, None):
             raise ValueError(
                 "batchnorm, dropout_seed and dtype cannot change an Objective; set them where it is made"
             )
@@ -72,7 +75,9 @@ def objective_of(
         objective = model
     elif hasattr(metric, "objective") and not isinstance(metric, type):
         precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
-        objective = metric.objective(model, batchnorm=batchnorm, dropout_seed=dropout_seed, **precision)
+        objective = metric.objective(
+            model, batchnorm=setup.batchnorm, dropout_seed=setup.dropout_seed, **precision
+        )
     else:
         raise TypeError(
             f"metric={shown(metric, width=60)} has no objective(model) method; pass "
@@ -91,14 +96,31 @@ def objective_of(
 
 def seed_of(seed: int | None) -> int:
     """The seed asked for, or a fresh one from the system's entropy: the global random state is not read."""
-    return secrets.randbelow(2**31) if seed is None else seed_number("seed", seed)
+    return secrets.randbelow(2**31) if seed is None else seed
 
 
-def folders_of(viz_dir: str | Path | None, res_dir: str | Path | None) -> tuple[Path, Path]:
-    """The folders for pictures and for numbers, made and proven writable before any work starts."""
+def folders_of(output: Output, group: Any) -> tuple[Path, Path] | None:
+    """The folders for pictures and for numbers, made and proven writable before any work starts.
+
+    None where nothing is written: not asked for, or the part of another process of the group.
+    """
+    if not (output.to_save and is_first(group)):
+        return None
     return (
-        store.writable_directory("viz_dir", "viz_results" if viz_dir is None else viz_dir),
-        store.writable_directory("res_dir", "analysis_results" if res_dir is None else res_dir),
+        store.writable_directory("viz_dir", "viz_results" if output.viz_dir is None else output.viz_dir),
+        store.writable_directory("res_dir", "analysis_results" if output.res_dir is None else output.res_dir),
+    )
+
+
+def operator_of(
+    objective: Objective, asked: Products, parameters: Any, group: Any, memory: float | None = None
+) -> Operator:
+    """The operator whose spectrum is asked for, shared by the processes of a group."""
+    options: dict[str, Any] = {"kernel": asked.kernel} if asked.curvature == "hessian" else {}
+    if memory is not None and asked.curvature != "finite_difference":
+        options["memory"] = memory
+    return shared(
+        getattr(products, asked.curvature), objective, group=group, parameters=parameters, **options
     )
 
 

@@ -6,26 +6,24 @@ import inspect
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lla_func import hessian as products
-from lla_func import plots
 from lla_func.facades._caveats import warn_of_flat_surfaces, why_flat
-from lla_func.facades._common import metric_of, provenance
-from lla_func.facades._request import Request, along, checked
+from lla_func.facades._common import operator_of, provenance
+from lla_func.facades._request import FAMILIES, MEASURABLE, Request, checked
 from lla_func.facades._result import LandscapeResult, arrays
-from lla_func.facades._spectrum import draw as draw_spectrum
-from lla_func.facades._spectrum import save as save_spectrum
-from lla_func.geometry import Moments, free_parameters, panels
-from lla_func.hessian import is_first, shared
+from lla_func.facades._writing import save_losses, save_spectrum, write_landscape
+from lla_func.geometry import Moments, free_parameters
+from lla_func.geometry import panels as panels_of
 from lla_func.landscape import Curvature, Landscape, directions_of, evaluate, measured_curvature
-from lla_func.landscape import store as files
 from lla_func.objective import risk
-from lla_func.spectrum import Eigenpairs, analyse
+from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
+from lla_func.spectrum import Analysis, Eigenpairs, analyse
 
 __all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
 
@@ -61,19 +59,13 @@ def viz_lla(
     calc_crit: bool = False,
     n_kh: float = 0.5,
     *,
-    seed: int | None = None,
-    n_v: int = 1,
+    group: Any = None,
     freeze: int | str | Iterable[str] | None = None,
     ignore: str | None = None,
     distribution: str = "normal",
     dim: int = 2,
-    log: bool = False,
     adam_lr: float | None = None,
-    hessian_pair: str = "top",
-    quadratic: bool = False,
-    batchnorm: str = "eval",
-    dropout_seed: int | None = None,
-    dtype: Any = None,
+    seed: int | None = None,
     engine: str = "auto",
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
@@ -85,8 +77,17 @@ def viz_lla(
     log_tol: bool = False,
     tf32: bool = False,
     store: str | Path | None = None,
-    group: Any = None,
     progress: bool = False,
+    n_v: int = 1,
+    curvature: str = "hessian",
+    kernel: str = "auto",
+    parameters: str | Iterable[str] | None = None,
+    hessian_pair: str = "top",
+    batchnorm: str = "eval",
+    dropout_seed: int | None = None,
+    dtype: Any = None,
+    log: bool = False,
+    quadratic: bool = False,
 ) -> Any:
     """Evaluates and draws the loss landscape around a trained network.
 
@@ -100,27 +101,28 @@ def viz_lla(
         model: an ``nn.Module``, or an :class:`~lla_func.Objective` (then without metric).
         metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``; anything that has
             ``objective(model, batchnorm=..., dropout_seed=...)``, or a function of the model alone.
-        device: where to evaluate; it must be the metric's device, which is the default.
-        dist: how far the surface extends in all, in units of the directions.
-        steps: points along each axis, at least 2.
-        num_plots: how many random planes to draw (``axes="random"`` only).
+        device: where to compute; it must be the metric's device, which is the default.
+        dist: extent of the surface in all, in units of the directions.
+        steps: points along each axis. At least 2.
+        num_plots: random planes in a figure. For ``axes="random"`` only.
         num_per_plot: how many of them stand side by side.
-        axes: ``"random"``, ``"adam"`` (the optimiser's first and second moments, bias-corrected), ``"hessian"`` (its
-            top two eigenvectors), or directions of your own, [2, P] (or [1, P] with ``dim=1``): a tensor or array, or
-            a list of two vectors, named tensors or other models, towards which they point
-            (:func:`lla_func.facades.directions_from`).
-        normalization: None, ``"weight"``, ``"layer"``, ``"model"`` or ``"filter"``
-            (:func:`lla_func.geometry.normalize`).
-        order: 1 or 2, the norm that normalisation uses.
+        axes: directions: random, adam (moments of the optimizer) or hessian (its eigenvectors). ``"adam"`` takes the
+            first and second moments of an Adam-like optimizer, bias-corrected, ``"hessian"`` the top two eigenvectors.
+            Directions of your own come as [2, P] (or [1, P] with ``dim=1``): a tensor or array, or a list of two
+            vectors, named tensors or other models, towards which they point (:func:`lla_func.facades.directions_from`).
+        normalization: scaling of the directions to the weights: None, weight, layer, model or filter (recommended). See
+            :func:`lla_func.geometry.normalize`.
+        order: norm for the normalization, L1 or L2.
         cur_name: a name for the run, and for its files.
-        mode: ``"add"`` (origin + a d1 + b d2), or ``"adameq"`` (Adam's update with scaled moments, ``axes="adam"``
-            only; :func:`lla_func.geometry.adameq`).
+        mode: add (origin + a d1 + b d2), or adameq: Adam's update rule, with axes adam only. It takes scaled moments
+            (:func:`lla_func.geometry.adameq`).
         b_sqrt: whether ``adameq`` takes the square root of its second coordinate.
-        viz_dev: draw all modes: several normalisations of the random axes, and of the Hessian's or Adam's with
-            ``axes="hessian"`` or ``"adam"``. Ignores num_plots, normalization, order and mode.
+        viz_dev: draw all kinds of landscape in one figure. These are several normalizations of the random axes, and of
+            the Hessian's or Adam's with ``axes="hessian"`` or ``"adam"``; num_plots, normalization, order and mode do
+            not count then.
         cap_loss: draw losses above this as capped. The saved losses are the true ones.
         raa: the original's name for an integer ``freeze``.
-        viz_dir: where pictures go, by default ``./viz_results``.
+        viz_dir: folder for pictures (default: viz_results).
         eval_hessian: also compute the Hessian's spectral density.
         optimizer: the Adam-like optimiser that trained the model, for ``axes="adam"``.
         to_viz: show the picture.
@@ -128,41 +130,49 @@ def viz_lla(
         return_loss: return the losses as in the original instead of the result: an array [steps, steps], or with
             several panels a dict of arrays by row and column of the figure, ``"00"``, ``"01"``, ``"10"``, ... They are
             clipped at ``cap_loss`` as there.
-        res_dir: where numbers and settings go, by default ``./analysis_results``.
-        calc_crit: also compute the Hessian criteria (needs ``eval_hessian``).
-        n_kh: the power in the criterion K_hn.
-        seed: seed of the random directions; by default a fresh one, which the result names.
-        n_v: the number of runs of the spectral density, each from its own random vector (needs ``eval_hessian``); with
-            3 and more K_hn comes with its spread.
-        freeze: parameters that do not move: an integer rule or name patterns (:func:`lla_func.geometry.freeze`).
-        ignore: ``"bias_norm"`` keeps biases and normalisation layers where they are.
-        distribution: of random directions, ``"normal"`` or ``"uniform"``.
-        dim: 2 for planes, 1 for lines.
-        log: draw on a logarithmic scale.
-        adam_lr: the learning rate in ``adameq``, by default the optimiser's own. The original takes 1.
-        hessian_pair: the eigenvectors of ``axes="hessian"``: ``"top"``, the two of largest magnitude, or
-            ``"extremes"``, that of the largest eigenvalue and that of the smallest, which shows saddles.
-        quadratic: overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.
-        batchnorm: ``"eval"``, ``"batch"`` or ``"recalibrate"`` (without Hessian analysis).
-        dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
-        dtype: ``torch.float32`` or ``torch.float64`` to evaluate a copy of the model and of the data in this precision.
-            Models in bfloat16 or float16 need it: with 8 or 11 bits a surface has a few distinct losses only.
-        engine: how points are computed, ``"auto"``, ``"loop"``, ``"vmap"``, ``"hoisted"`` or ``"compiled"``
-            (:func:`lla_func.evaluate`, also for the options up to ``tf32``).
-        points_per_pass, samples_per_tile: how many points and samples an engine takes at once.
-        channels_last: whether images have their channels innermost in memory.
-        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, which repeats its bits.
-        memory_budget: bytes that it may take beyond the data and the directions.
-        sampling: ``"grid"``, or ``"chebyshev"`` to evaluate fewer points and interpolate within ``tol``.
-        tol, log_tol: the estimated error allowed then, as a part of the range of the losses (and of the log-losses). A
-            needle narrower than the spacing of the points evaluated, about a sixth of the extent, can be missed.
-        tf32: allow TensorFloat-32 on a GPU, for a quick preview.
-        store: a folder that keeps finished points, one subfolder for each panel. The same call goes on where it was
-            interrupted, and several processes that make it share the work. Needs ``seed``.
+        res_dir: folder for numbers and settings (default: analysis_results).
+        calc_crit: also compute the Hessian criteria. They are r_e and K_hn, of the spectral density, which they need.
+        n_kh: power in the criterion K_hn.
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
             They share the points through ``store``, which it needs, and the data of Hessian products; rank 0 alone
             writes and draws.
-        progress: show progress bars.
+        freeze: parameters that do not move: from the Nth tensor on (7), before it (-7), or by name ('features.*'). See
+            :func:`lla_func.geometry.freeze`.
+        ignore: ``"bias_norm"`` keeps biases and normalization layers where they are.
+        distribution: of random directions: normal or uniform.
+        dim: 2 for planes, 1 for lines with their profile.
+        adam_lr: the learning rate in ``adameq``, by default the optimizer's own. The original takes 1.
+        seed: seed of the random directions; by default a fresh one, which the result names.
+        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled.
+        points_per_pass: how many points share each operation.
+        samples_per_tile: how many samples are computed together, where batches may be cut.
+        channels_last: whether images have their channels innermost in memory.
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the
+            three options before.
+        memory_budget: bytes for everything beyond the data and the directions (default: a quarter of what is free).
+        sampling: ``"grid"`` evaluates every point.
+        tol: evaluate fewer points and interpolate with an estimated error of so much of the range of the losses (0.01
+            is one percent); a needle narrower than the spacing of the points, about a sixth of the extent, can be
+            missed.
+        log_tol: whether the log-loss has to be within ``tol`` of its range as well.
+        tf32: let a GPU compute a quick preview with TensorFloat-32.
+        store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
+            it share the work.
+        progress: whether to show a progress bar.
+        n_v: runs of the density, each from its own random vector. With 3 and more K_hn comes with its spread.
+        curvature: which matrix: hessian, ggn, fisher or, as a last resort, finite_difference.
+        kernel: how Hessian products are formed: auto, timed, vjp, linearize or recompute. See
+            :func:`lla_func.hessian.hessian`.
+        parameters: restrict the Hessian to parameters by name ('fc1.*').
+        hessian_pair: eigenvectors of axes hessian: top (the two of largest magnitude) or extremes (largest and
+            smallest). The latter show saddles.
+        batchnorm: statistics of BatchNorm: eval (stored), batch (of the data) or recalibrate (anew at each point,
+            without Hessians).
+        dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
+        dtype: float32 or float64 to evaluate a copy of the model and of the data in this precision. Models in bfloat16
+            or float16 need it: with 8 or 11 bits a surface has a few distinct losses only.
+        log: draw on a logarithmic scale.
+        quadratic: overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.
 
     Returns:
         a :class:`LandscapeResult`; with ``return_loss`` only the losses.
@@ -171,103 +181,25 @@ def viz_lla(
         ValueError, TypeError: an argument is wrong, or a directory cannot be written; the message names it, its value
             and what is allowed. Found out before the work starts.
     """
-    metric = metric_of(metric)
-    arguments = dict(locals())
-    asked = checked(**arguments)
-    objective, seed, name, folders, kept = asked.objective, asked.seed, asked.name, asked.folders, asked.store
-    settings = {k: v for k, v in arguments.items() if k not in ("model", "metric", "optimizer", "group")}
-    axes = asked.axes
-    settings |= {"seed": seed, "axes": axes if isinstance(axes, str) else "given", **provenance(objective)}
-    to_save, to_viz = to_save and is_first(group), to_viz and is_first(group)
-    landscapes: list[Landscape] = []
-    titles: list[str] = []
-    reasons: dict[str, str | None] = {}
-    free = free_parameters(objective, asked.options)
-    paths: dict[str, Path] = {}
-    start = time.perf_counter()
-    moments = metric.moments(model, optimizer) if along(axes, "adam") else None
-    center = float(risk(objective))
-    analysis = None
-    if eval_hessian or along(axes, "hessian"):
-        analysis = analyse(
-            shared(products.hessian, objective, group=group),
-            density_steps=ESD_STEPS if eval_hessian else 0,
-            probes=n_v,
-            top_n=min(2, len(objective.theta)) if along(axes, "hessian") else 0,
-            which="both" if hessian_pair == "extremes" else "magnitude",
-            criteria=calc_crit,
-            n_kh=asked.n_kh,
-            seed=seed,
-        )
-        if folders is not None:
-            paths |= save_spectrum(analysis, cur_name, folders[1], settings=settings)
-    pairs = None if analysis is None else analysis.eigenpairs
-    if pairs is not None and kept is not None:
-        pairs = pairs._replace(vectors=directions_of(kept, pairs.vectors))
-    fixed = _fixed_directions(axes, pairs, moments)
-    for number, panel in enumerate(
-        panels(
-            objective,
-            asked.options,
-            axes=axes,
-            mode=asked.mode,
-            every_mode=viz_dev,
-            count=asked.planes,
-            generator=torch.Generator().manual_seed(seed),
-            moments=moments,
-            eigenvectors=None if pairs is None else pairs.vectors,
-            eigenvalues=() if pairs is None else pairs.values.tolist(),
-        ),
-        start=1,
-    ):
-        landscape = evaluate(
-            objective,
-            panel.chart,
-            panel.coords,
-            **asked.evaluation.asdict()
-            | {"store": None if kept is None else kept / f"{number:02d}_{_slug(panel.title)}"},
-        )
-        landscapes.append(landscape._replace(center=center))
-        reasons[panel.title] = why_flat(objective, panel.chart, landscapes[-1], free)
-        titles.append(panel.title)
-        if folders is not None:  # after every panel, so that an interruption loses only the panel in work
-            paths["losses"] = files.save_landscapes(folders[1] / f"{name}.npz", landscapes, titles)
-    warn_of_flat_surfaces(reasons)
-    result = LandscapeResult(
-        landscapes=tuple(landscapes),
-        titles=tuple(titles),
-        center_loss=center,
-        nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
-        seed=seed,
-        directions=fixed,
-        settings=settings,
-        seconds=time.perf_counter() - start,
-        paths=paths,
-        hessian=analysis,
-        curvature=None if pairs is None else measured_curvature(objective, pairs),
-    )
-    if folders is not None:
-        if fixed is not None:
-            paths["directions"] = files.save_arrays(folders[1] / f"{name}_directions.npz", directions=fixed)
-        record = {**settings, "center_loss": center}
-        if result.curvature is not None:
-            record["curvature"] = result.curvature._asdict()
-        paths["settings"] = files.save_json(folders[1] / f"{name}.json", record)
-    if analysis is not None and eval_hessian and (to_save or to_viz):
-        paths |= draw_spectrum(analysis, cur_name, None if folders is None else folders[0], show=to_viz)
-    if to_save or to_viz:
-        figures = _draw(
-            result, columns=2 if viz_dev else asked.columns, shared=not viz_dev, cap=asked.cap, log=log
-        )
-        if quadratic:
-            _overlay(figures["contour"], result, cap=asked.cap, log=log)
-        for what, figure in figures.items():
-            if folders is not None:
-                suffix = "_contour" if what == "contour" else ""
-                paths[what] = plots.save(figure, folders[0] / f"{name}{suffix}.png")
-            if to_viz:
-                plots.show(figure)
-    return arrays(result, asked.cap, columns=2 if viz_dev else asked.columns) if return_loss else result
+    # The options, gathered by `make signatures`.
+    # fmt: off
+    panels = Panels(axes=axes, normalization=normalization, order=order, dist=dist, steps=steps,
+        num_plots=num_plots, num_per_plot=num_per_plot, mode=mode, b_sqrt=b_sqrt, viz_dev=viz_dev,
+        freeze=freeze, raa=raa, ignore=ignore, distribution=distribution, dim=dim, adam_lr=adam_lr, seed=seed)
+    evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
+        channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
+        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+    hessian = Hessian(calc_crit=calc_crit, n_kh=n_kh, n_v=n_v, curvature=curvature, kernel=kernel,
+        parameters=parameters, eval_hessian=eval_hessian, hessian_pair=hessian_pair)
+    setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
+    drawing = Drawing(cap_loss=cap_loss, log=log, quadratic=quadratic, cur_name=cur_name,
+        return_loss=return_loss)
+    output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
+    # fmt: on
+    asked = checked(*(model, metric, optimizer, group, panels, evaluation, hessian, setup, drawing, output))
+    result = _computed(asked)
+    result = replace(result, paths={**result.paths, **write_landscape(asked, result)})
+    return arrays(result, drawing.cap_loss, columns=asked.columns) if drawing.return_loss else result
 
 
 def check_request(*operands: Any, **options: Any) -> Request:
@@ -281,7 +213,98 @@ def check_request(*operands: Any, **options: Any) -> Request:
     """
     call = inspect.signature(viz_lla).bind(*operands, **options)
     call.apply_defaults()
-    return checked(**call.arguments)
+    given = call.arguments
+    families = [family(**{each.name: given[each.name] for each in fields(family)}) for family in FAMILIES]
+    return checked(*(given[name] for name in ("model", "metric", "optimizer", "group")), *families)
+
+
+def _computed(asked: Request) -> LandscapeResult:
+    """The Hessian where it is asked for, then the panels one after another; each is written as soon as it is there."""
+    start = time.perf_counter()
+    objective, panels = asked.objective, asked.panels
+    settings = {
+        name: value
+        for family in (panels, asked.evaluation, asked.hessian, asked.setup, asked.drawing, asked.output)
+        for name, value in family.asdict().items()
+    }
+    axes = asked.axes if isinstance(asked.axes, str) else "given"
+    settings |= {"seed": asked.seed, "axes": axes, **provenance(objective)}
+    moments = asked.metric.moments(asked.model, asked.optimizer) if panels.along("adam") else None
+    center = float(risk(objective))
+    analysis = _analysis(asked)
+    paths: dict[str, Path] = {}
+    if analysis is not None and asked.folders is not None:
+        paths |= save_spectrum(analysis, asked.drawing.cur_name, asked.folders[1], settings=settings)
+    pairs = _eigenpairs(asked, analysis)
+    landscapes: list[Landscape] = []
+    titles: list[str] = []
+    reasons: dict[str, str | None] = {}
+    free = free_parameters(objective, panels)
+    for number, panel in enumerate(
+        panels_of(
+            objective,
+            panels,
+            axes=asked.axes,
+            generator=torch.Generator().manual_seed(asked.seed),
+            moments=moments,
+            eigenvectors=None if pairs is None else pairs.vectors,
+            curvature=asked.hessian.curvature,
+            eigenvalues=() if pairs is None else pairs.values.tolist(),
+        ),
+        start=1,
+    ):
+        folder = None if asked.store is None else asked.store / f"{number:02d}_{_slug(panel.title)}"
+        options = asked.evaluation.asdict() | {"store": folder}
+        landscape = evaluate(objective, panel.chart, panel.coords, **options)._replace(center=center)
+        landscapes.append(landscape)
+        titles.append(panel.title)
+        reasons[panel.title] = why_flat(objective, panel.chart, landscape, free)
+        paths |= save_losses(asked, landscapes, titles)
+    warn_of_flat_surfaces(reasons)
+    seen = pairs is not None and asked.hessian.curvature in MEASURABLE
+    return LandscapeResult(
+        landscapes=tuple(landscapes),
+        titles=tuple(titles),
+        center_loss=center,
+        nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
+        seed=asked.seed,
+        directions=_fixed_directions(asked.axes, pairs, moments),
+        settings=settings,
+        seconds=time.perf_counter() - start,
+        paths=paths,
+        hessian=analysis,
+        curvature=measured_curvature(objective, pairs) if pairs is not None and seen else None,
+    )
+
+
+def _analysis(asked: Request) -> Analysis | None:
+    """Of the Hessian: its eigenpairs for axes along them, its density and its criteria; None if none is asked for."""
+    hessian, axes = asked.hessian, asked.panels.along("hessian")
+    if not (axes or hessian.eval_hessian):
+        return None
+    operator = operator_of(asked.objective, hessian, hessian.parameters, asked.group)
+    return analyse(
+        operator,
+        density_steps=ESD_STEPS if hessian.eval_hessian else 0,
+        probes=hessian.n_v,
+        top_n=min(2, operator.dim) if axes else 0,
+        which="both" if hessian.hessian_pair == "extremes" else "magnitude",
+        criteria=hessian.calc_crit,
+        n_kh=hessian.n_kh,
+        seed=asked.seed,
+    )
+
+
+def _eigenpairs(asked: Request, analysis: Analysis | None) -> Eigenpairs | None:
+    """Those found, as directions [K, P] of all parameters; those that a store was begun with, where there is one."""
+    pairs = None if analysis is None else analysis.eigenpairs
+    if pairs is not None and asked.within is not None:
+        whole = pairs.vectors.new_zeros(len(pairs.vectors), len(asked.within))
+        whole[:, asked.within.to(whole.device)] = pairs.vectors
+        pairs = pairs._replace(vectors=whole)
+    if pairs is not None and asked.store is not None:
+        pairs = pairs._replace(vectors=directions_of(asked.store, pairs.vectors))
+    return pairs
 
 
 def _slug(title: str) -> str:
@@ -296,26 +319,3 @@ def _fixed_directions(axes: str | Tensor, pairs: Eigenpairs | None, moments: Mom
     if pairs is not None:
         return pairs.vectors
     return axes if isinstance(axes, Tensor) else None
-
-
-def _draw(
-    result: LandscapeResult, *, columns: int, shared: bool, cap: float | None, log: bool
-) -> dict[str, Any]:
-    """The figures of a result: profiles of lines; surfaces and contours of planes."""
-    lines = result.landscapes[0].coords.shape[1] == 1
-    styles = {"profile": "profile"} if lines else {"surface": "surface3d", "contour": "contour"}
-    return {
-        what: plots.panel(
-            result.landscapes, result.titles, columns=columns, style=style, shared=shared, cap=cap, log=log
-        )
-        for what, style in styles.items()
-    }
-
-
-def _overlay(figure: Any, result: LandscapeResult, *, cap: float | None, log: bool) -> None:
-    """Draws the quadratic prediction on the panel whose axes are the eigenvectors themselves."""
-    assert result.curvature is not None
-    for landscape, title in zip(result.landscapes, result.titles, strict=True):
-        if title in ("hessian axes", "hessian axes, no norm"):
-            axes = next(ax for ax in figure.axes if ax.get_title() == title)
-            plots.quadratic_overlay(axes, landscape, result.curvature.eigenvalues, cap=cap, log=log)

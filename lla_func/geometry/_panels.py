@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number, flag, one_of, positive_int
 from lla_func.geometry import _chart as charts
 from lla_func.geometry import _directions as directions
 from lla_func.geometry._chart import Chart
 from lla_func.objective import Objective
+from lla_func.options import Panels
 
-__all__ = ["Moments", "Options", "Panel", "check", "free", "options", "panels"]
-
-
-POINTS = 10**8
-"""The most points of a surface; their coordinates alone take gigabytes."""
+__all__ = ["Moments", "Panel", "check", "free", "panels"]
 
 
 class Moments(Protocol):
@@ -39,21 +36,6 @@ class Moments(Protocol):
     @property
     def eps(self) -> Tensor | float:
         """What keeps the denominator positive, one number or [P]."""
-
-
-class Options(NamedTuple):
-    """How the directions of a panel are made and how far it goes; the names are those of ``viz_lla``."""
-
-    dist: float
-    steps: int
-    normalization: str | None
-    order: int
-    ignore: str | None
-    freeze: int | str | Iterable[str] | None
-    distribution: str
-    dim: int
-    b_sqrt: bool
-    adam_lr: float | None
 
 
 class Axes(NamedTuple):
@@ -80,98 +62,59 @@ class Panel(NamedTuple):
     coords: Tensor
 
 
-def options(
-    *,
-    dist: float = 1.0,
-    steps: int = 40,
-    normalization: str | None = None,
-    order: int = 2,
-    ignore: str | None = None,
-    freeze: int | str | Iterable[str] | None = None,
-    distribution: str = "normal",
-    dim: int = 2,
-    b_sqrt: bool = True,
-    adam_lr: float | None = None,
-) -> Options:
-    """Checks the options of ``viz_lla`` that describe its panels.
-
-    Raises:
-        ValueError, TypeError: an option is wrong; the message names it, its value and what is allowed.
-    """
-    one_of("normalization", normalization, directions.KINDS)
-    one_of("order", order, (1, 2))
-    one_of("ignore", ignore, (None, "bias_norm"))
-    one_of("distribution", distribution, ("normal", "uniform"))
-    one_of("dim", dim, (1, 2))
-    return Options(
-        dist=finite_number("dist", dist, above=0),
-        steps=positive_int("steps", steps, least=2, most=int(POINTS ** (1 / dim))),
-        normalization=normalization,
-        order=order,
-        ignore=ignore,
-        freeze=tuple(freeze) if isinstance(freeze, Iterable) and not isinstance(freeze, str) else freeze,
-        distribution=distribution,
-        dim=dim,
-        b_sqrt=flag("b_sqrt", b_sqrt),
-        adam_lr=None if adam_lr is None else finite_number("adam_lr", adam_lr, above=0),
-    )
-
-
-def check(objective: Objective, options: Options, axes: str | Tensor) -> None:
+def check(objective: Objective, options: Panels, axes: str | Tensor, *, within: Tensor | None = None) -> None:
     """Raises what :func:`panels` would raise for these options, before there are any eigenvectors or moments.
 
-    Random directions stand in for those that are not there yet: they have parts everywhere.
+    Random directions stand in for those that are not there yet: they have parts everywhere, or ``within`` a mask [P].
     """
     if isinstance(axes, Tensor):
         found = Axes("given", axes)
     else:
         found = _draw(objective, torch.Generator().manual_seed(0), options)._replace(name=axes)
+    if within is not None:
+        found = found._replace(directions=found.directions.to(within.device) * within)
     _plane(objective, found, options, f"{found.name} axes")
 
 
 def panels(
     objective: Objective,
-    options: Options,
+    options: Panels,
     *,
     axes: str | Tensor,
-    mode: str,
-    every_mode: bool,
-    count: int,
     generator: torch.Generator,
     moments: Moments | None = None,
     eigenvectors: Tensor | None = None,
+    curvature: str = "hessian",
     eigenvalues: Sequence[float] = (),
 ) -> Iterator[Panel]:
     """The panels that a call of ``viz_lla`` asks for, one after another.
 
     Args:
         objective: gives the trained point and its layout.
-        options: how directions are made.
+        options: how directions are made, how many planes there are, and of which mode.
         axes: ``"random"``, ``"adam"``, ``"hessian"``, or directions [2, P].
-        mode: ``"add"`` or ``"adameq"``.
-        every_mode: all modes (``viz_dev``) instead of the one described.
-        count: how many random planes.
         generator: the source of random directions.
         moments: needed for ``axes="adam"``.
         eigenvectors: [2, P], needed for ``axes="hessian"``.
+        curvature: the matrix that they are of.
         eigenvalues: theirs, for the labels of the axes.
     """
     fixed: Axes | None = None
     if eigenvectors is not None:
         labels = tuple(f"eigenvector of {value:.3g}" for value in eigenvalues)
-        fixed = Axes("hessian", eigenvectors, labels)
+        fixed = Axes(curvature, eigenvectors, labels)
     elif moments is not None:
         fixed = Axes("adam", torch.stack([moments.first, moments.second]), ("first moment", "second moment"))
     elif isinstance(axes, Tensor):
         fixed = Axes("given", axes)
 
-    if every_mode:
+    if options.viz_dev:
         yield from _all_modes(objective, generator, options, fixed, moments)
     elif fixed is None:
-        for number in range(1, count + 1):
-            title = f"random plane {number}" if count > 1 else "random axes"
+        for number in range(1, options.num_plots + 1):
+            title = f"random plane {number}" if options.num_plots > 1 else "random axes"
             yield _plane(objective, _draw(objective, generator, options), options, title)
-    elif moments is not None and mode == "adameq":
+    elif moments is not None and options.mode == "adameq":
         yield _adam_update(objective, moments, options, "Adam update")
     else:
         yield _plane(objective, fixed, options, f"{fixed.name} axes")
@@ -180,7 +123,7 @@ def panels(
 def _all_modes(
     objective: Objective,
     generator: torch.Generator,
-    options: Options,
+    options: Panels,
     fixed: Axes | None,
     moments: Moments | None,
 ) -> Iterator[Panel]:
@@ -193,15 +136,15 @@ def _all_modes(
         if axes is None:
             continue
         for normalization, order in ((None, 2), ("weight", 2), ("filter", 1), ("filter", 2)):
-            variant = options._replace(normalization=normalization, order=order)
+            variant = replace(options, normalization=normalization, order=order)
             yield _plane(objective, axes, variant, f"{axes.name} axes, {_describe(variant)}")
     if moments is not None:
         for normalization in (None, "filter"):
-            variant = options._replace(normalization=normalization, order=2)
+            variant = replace(options, normalization=normalization, order=2)
             yield _adam_update(objective, moments, variant, f"Adam update, {_describe(variant)}")
 
 
-def _adam_update(objective: Objective, moments: Moments, options: Options, title: str) -> Panel:
+def _adam_update(objective: Objective, moments: Moments, options: Panels, title: str) -> Panel:
     """Adam's update with scaled moments (:func:`lla_func.geometry.adameq`).
 
     The first coordinate runs over dist * [-1, 1], in Adam steps; the second over [0.1, 2.1], as in the original. A
@@ -216,7 +159,7 @@ def _adam_update(objective: Objective, moments: Moments, options: Options, title
     return Panel(title, charts.adameq(objective.theta, step, b_sqrt=options.b_sqrt), charts.mesh(a, b))
 
 
-def _draw(objective: Objective, generator: torch.Generator, options: Options) -> Axes:
+def _draw(objective: Objective, generator: torch.Generator, options: Panels) -> Axes:
     drawn = directions.random(
         objective.layout,
         options.dim,
@@ -227,7 +170,7 @@ def _draw(objective: Objective, generator: torch.Generator, options: Options) ->
     return Axes("random", drawn, random=True)
 
 
-def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Panel:
+def _plane(objective: Objective, axes: Axes, options: Panels, title: str) -> Panel:
     """The plane of two directions, or the line along the first (``dim=1``), scaled and frozen as asked for."""
     raw, dim = axes.directions, options.dim
     if raw.ndim != 2 or len(raw) < dim or raw.shape[1] != len(objective.theta):
@@ -242,7 +185,7 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
     if not (basis != 0).any(dim=1).all():
         raise ValueError(
             f"nothing moves along {title}: normalization={options.normalization!r}, ignore={options.ignore!r} and "
-            f"freeze={options.freeze!r} leave no direction, or the weights are all zero"
+            f"freeze={options.frozen!r} leave no direction, or the weights are all zero"
         )
     if axes.random and options.normalization == "weight":
         # Scaling element by element tilts the axes. Orthogonalizing afterwards gives the scaled form of another
@@ -254,26 +197,26 @@ def _plane(objective: Objective, axes: Axes, options: Options, title: str) -> Pa
     return Panel(title, chart, charts.mesh(*[axis] * dim))
 
 
-def _scale(objective: Objective, raw: Tensor, options: Options) -> Tensor:
+def _scale(objective: Objective, raw: Tensor, options: Panels) -> Tensor:
     basis = directions.normalize(
         raw, objective.theta, objective.layout, kind=options.normalization, order=options.order
     )
     return _masked(objective, basis, options)
 
 
-def free(objective: Objective, options: Options) -> Tensor:
+def free(objective: Objective, options: Panels) -> Tensor:
     """What may move: the parameters that are neither ignored nor frozen, a boolean vector [P]."""
     return _masked(objective, torch.ones_like(objective.theta)[None], options)[0] > 0
 
 
-def _masked(objective: Objective, basis: Tensor, options: Options) -> Tensor:
+def _masked(objective: Objective, basis: Tensor, options: Panels) -> Tensor:
     """Directions without the parts that are ignored or frozen."""
     if options.ignore is not None:
         basis = directions.without_bias_norm(basis, objective.layout)
-    return basis if options.freeze is None else directions.freeze(basis, objective.layout, options.freeze)
+    return basis if options.frozen is None else directions.freeze(basis, objective.layout, options.frozen)
 
 
-def _describe(options: Options) -> str:
+def _describe(options: Panels) -> str:
     if options.normalization in (None, "weight"):
         return f"{options.normalization or 'no'} norm"
     return f"{options.normalization} L{options.order} norm"

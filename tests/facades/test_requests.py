@@ -13,6 +13,7 @@ from bridges.command import _commands as commands
 from bridges.command import _training as training
 from bridges.loaders import template
 from lla_func import from_loss, products, viz_esd, viz_lla
+from lla_func.facades import _common as common
 from lla_func.facades import _landscape as landscape
 from lla_func.facades import _spectrum as spectrum
 from lla_func.facades._landscape import check_request
@@ -45,7 +46,7 @@ def no_work(monkeypatch):
 
     for module in (landscape, spectrum):
         monkeypatch.setattr(module, "analyse", work)
-        monkeypatch.setattr(module, "shared", work)
+    monkeypatch.setattr(common, "shared", work)
     for name in ("risk", "evaluate"):
         monkeypatch.setattr(landscape, name, work)
 
@@ -180,7 +181,7 @@ def test_evaluate_finds_a_wrong_option_before_the_first_point(options, error, wo
 def test_a_request_can_be_checked_ahead_of_the_call(model, metric):
     request = check_request(model, metric, freeze="0.*", to_save=False, seed=3)
     assert isinstance(request.objective, Objective)
-    assert (request.seed, request.options.freeze) == (3, "0.*")
+    assert (request.seed, request.panels.freeze) == (3, "0.*")
     with pytest.raises(ValueError, match="matches no parameter"):
         check_request(model, metric, freeze="1.*", to_save=False)
 

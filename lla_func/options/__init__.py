@@ -1,0 +1,29 @@
+"""The options of the front doors and of the command, each defined once: name, default, check, help and flags.
+
+A new option is an entry in one of the families and a run of `make signatures`. Nothing here imports torch, so that the
+command's help answers at once; what needs the model, its metric or the file system is checked where these are at hand.
+"""
+
+from __future__ import annotations
+
+from lla_func.options._evaluation import Evaluation
+from lla_func.options._family import Family, brief
+from lla_func.options._kinds import Flag, Kind
+from lla_func.options._output import Drawing, Output, Setup
+from lla_func.options._panels import Panels
+from lla_func.options._spectrum import Hessian, Products, Spectrum
+
+__all__ = [
+    "Drawing",
+    "Evaluation",
+    "Family",
+    "Flag",
+    "Hessian",
+    "Kind",
+    "Output",
+    "Panels",
+    "Products",
+    "Setup",
+    "Spectrum",
+    "brief",
+]

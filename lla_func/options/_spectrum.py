@@ -1,0 +1,160 @@
+"""Options of a spectrum: whose eigenvalues, which of them, and how far to go for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lla_func.errors import positive_int
+from lla_func.options._family import Family, option
+from lla_func.options._kinds import Bytes, Flag, Kind, Names, Positive, Whole, Word
+
+__all__ = ["Hessian", "Products", "Spectrum"]
+
+
+RUNS = 10_000
+"""The most runs of the density in one call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products(Family):
+    """What both front doors ask of the Hessian: which matrix, how its products are formed, and the criteria."""
+
+    calc_crit: bool = option(
+        False,
+        Flag(),
+        "also compute the Hessian criteria. They are r_e and K_hn, of the spectral density, which they need.",
+        "-hc",
+        "--calc_crit",
+    )
+    n_kh: float = option(0.5, Positive(), "power in the criterion K_hn.", "--nkh")
+    n_v: int = option(
+        1,
+        Whole(),
+        "runs of the density, each from its own random vector. With 3 and more K_hn comes with its spread.",
+        "--n_v",
+    )
+    curvature: str = option(
+        "hessian",
+        Word("hessian", "ggn", "fisher", "finite_difference"),
+        "which matrix: hessian, ggn, fisher or, as a last resort, finite_difference.",
+        "--curvature",
+    )
+    kernel: str = option(
+        "auto",
+        Word("auto", "timed", "vjp", "linearize", "recompute"),
+        "how Hessian products are formed: auto, timed, vjp, linearize or recompute. See "
+        ":func:`lla_func.hessian.hessian`.",
+        "--kernel",
+    )
+    parameters: str | Iterable[str] | None = option(
+        None, Names(), "restrict the Hessian to parameters by name ('fc1.*').", "--parameters"
+    )
+
+    def agree(self) -> None:
+        positive_int("n_v", self.n_v, most=RUNS)
+        if self.curvature != "hessian" and self.kernel != "auto":
+            raise ValueError(
+                f"kernel={self.kernel!r} is for curvature='hessian'; {self.curvature!r} has only one way"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hessian(Products):
+    """The Hessian beside a landscape: its density, and axes along its eigenvectors."""
+
+    eval_hessian: bool = option(
+        False, Flag(), "also compute the Hessian's spectral density.", "-he", "--hessian"
+    )
+    hessian_pair: str = option(
+        "top",
+        Word("top", "extremes"),
+        "eigenvectors of axes hessian: top (the two of largest magnitude) or extremes (largest and smallest). The "
+        "latter show saddles.",
+        "--hessian_pair",
+    )
+
+    def agree(self) -> None:
+        super().agree()
+        if self.calc_crit and not self.eval_hessian:
+            raise ValueError(
+                "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
+            )
+        if self.n_v > 1 and not self.eval_hessian:
+            raise ValueError(
+                f"n_v={self.n_v} needs eval_hessian=True: it is the number of runs of the spectral density"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spectrum(Products):
+    """What of the spectrum is computed, and how exactly."""
+
+    eigs: bool = option(False, Flag(), "compute eigenvalues and eigenvectors.")
+    top_n: int = option(2, Whole(), "eigenvalues to compute.", "--top_n")
+    eigs_n_iter: int = option(100, Whole(), "the most products for each.", "--eigs_n_iter")
+    eigs_tol: float = option(
+        1e-3,
+        Positive(),
+        "the largest residual norm of eigenpairs, relative to the largest eigenvalue.",
+        "--eigs_tol",
+    )
+    which: str = option(
+        "magnitude",
+        Word("magnitude", "largest", "smallest", "both"),
+        'the eigenpairs, ``"magnitude"``, ``"largest"``, ``"smallest"`` or ``"both"`` ends.',
+    )
+    trace: bool = option(False, Flag(), "compute the trace.")
+    trace_n_iter: int = option(100, Whole(), "the most products for the trace.", "--trace_n_iter")
+    trace_tol: float = option(
+        1e-3,
+        Positive(),
+        "the standard error of the trace to reach, relative to the mean size of the samples.",
+        "--trace_tol",
+    )
+    esd: bool = option(True, Flag(), "compute the spectral density.")
+    esd_n_iter: int = option(100, Whole(), "Lanczos steps of each run of the density.", "--esd_n_iter")
+    max_v: int | None = option(
+        None, Whole(2), "the most Lanczos vectors held (default: all that fit in 1 GB).", "--max_v"
+    )
+    memory_budget: int | None = option(
+        None,
+        Bytes(2),
+        "bytes to take beyond the model and its data, such as 500M or 8G in the command. Half of them are for what "
+        "products keep between them and half for vectors of the length of all parameters. By default these take a "
+        "gigabyte, and products half of what is free. Enough memory is made sure of before the work starts.",
+        "--memory",
+    )
+    exp_name: str = option("esd_example", Kind(), "a name for the run, and for its files.")
+    seed: int | None = option(
+        None,
+        Whole(0, 2**64 - 1),
+        "seed of the random vectors; by default a fresh one, which the result names.",
+    )
+
+    def agree(self) -> None:
+        super().agree()
+        if self.calc_crit and not self.esd:
+            raise ValueError(
+                "calc_crit=True needs esd=True: the criteria are made of the nodes of the density"
+            )
+        if not (self.esd or self.eigs or self.trace):
+            raise ValueError("esd, eigs and trace are all False; ask for at least one of them")
+
+    def analysis(self) -> dict[str, Any]:
+        """The same as options of :func:`lla_func.analyse`, but for the seed."""
+        return {
+            "density_steps": self.esd_n_iter * self.esd,
+            "probes": self.n_v,
+            "top_n": self.top_n * self.eigs,
+            "which": self.which,
+            "eigs_tol": self.eigs_tol,
+            "eigs_products": self.top_n * self.eigs_n_iter,
+            "trace_products": self.trace_n_iter * self.trace,
+            "trace_tol": self.trace_tol,
+            "criteria": self.calc_crit,
+            "n_kh": self.n_kh,
+            "max_v": self.max_v,
+            "memory_budget": None if self.memory_budget is None else self.memory_budget // 2,
+        }
