@@ -1,4 +1,4 @@
-"""The `lla` command: its options, and how errors end it. What it does is in :mod:`bridges.command._commands`."""
+"""The `lla` command: its options, and how errors end it. What it does is in a file for each verb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any, NoReturn
 
 from bridges.command import _options as options
@@ -97,7 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     arguments.argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        from bridges.command import _commands as commands
         from bridges.command import _processes as processes
 
         if getattr(arguments, "resume", None) is not None:
@@ -107,9 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         first = processes.launched().rank == 0
         with warnings.catch_warnings(), contextlib.nullcontext() if first else _silent():
             warnings.showwarning = _show_warning
-            {"eval": commands.evaluate, "esd": commands.analyse, "train": commands.train}[arguments.command](
-                arguments
-            )
+            import_module(f"bridges.command._{arguments.command}").run(arguments)
     except KeyboardInterrupt:
         print(f"lla {arguments.command}: interrupted", file=sys.stderr)
         return 130
@@ -187,7 +184,6 @@ def parser() -> argparse.ArgumentParser:
     options.pipeline(evaluate, weights="the loader's own")
     options.landscape(evaluate)
     options.long_jobs(evaluate)
-    options.hessian(evaluate)
     options.output(evaluate)
     options.ignored(evaluate, *options.TRAINING)
 
@@ -215,7 +211,6 @@ def parser() -> argparse.ArgumentParser:
     options.pipeline(train, weights="None")
     options.training(train)
     options.landscape(train)
-    options.hessian(train)
     options.output(train, training=True)
     return top
 

@@ -138,7 +138,7 @@ def viz_lla(
             writes and draws.
         freeze: parameters that do not move: from the Nth tensor on (7), before it (-7), or by name ('features.*'). See
             :func:`lla_func.geometry.freeze`.
-        ignore: ``"bias_norm"`` keeps biases and normalization layers where they are.
+        ignore: keep biases and normalization layers where they are (bias_norm).
         distribution: of random directions: normal or uniform.
         dim: 2 for planes, 1 for lines with their profile.
         adam_lr: the learning rate in ``adameq``, by default the optimizer's own. The original takes 1.

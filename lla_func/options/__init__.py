@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from lla_func.options._evaluation import Evaluation
 from lla_func.options._family import Family, brief
-from lla_func.options._kinds import Flag, Kind
+from lla_func.options._kinds import Flag, Kind, Positive, Whole, Word
 from lla_func.options._output import Drawing, Output, Setup
 from lla_func.options._panels import Panels
 from lla_func.options._spectrum import Hessian, Products, Spectrum
@@ -22,8 +22,11 @@ __all__ = [
     "Kind",
     "Output",
     "Panels",
+    "Positive",
     "Products",
     "Setup",
     "Spectrum",
+    "Whole",
+    "Word",
     "brief",
 ]

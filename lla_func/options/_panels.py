@@ -78,7 +78,7 @@ class Panels(Family):
     ignore: str | None = option(
         None,
         Word("bias_norm", unsaid=(None,), metavar="bias_norm"),
-        '``"bias_norm"`` keeps biases and normalization layers where they are.',
+        "keep biases and normalization layers where they are (bias_norm).",
         "--ignore",
     )
     distribution: str = option(

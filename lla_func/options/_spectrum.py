@@ -59,6 +59,11 @@ class Products(Family):
                 f"kernel={self.kernel!r} is for curvature='hessian'; {self.curvature!r} has only one way"
             )
 
+    def asdict(self) -> dict[str, Any]:
+        """The options by name; in settings ``parameters`` is how many a model has."""
+        found = super().asdict()
+        return found | {"restricted_to": found.pop("parameters")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hessian(Products):

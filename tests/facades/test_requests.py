@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bridges import metrics
-from bridges.command import _commands as commands
+from bridges.command import _eval as commands
 from bridges.command import _training as training
 from bridges.loaders import template
 from lla_func import from_loss, products, viz_esd, viz_lla

@@ -20,7 +20,7 @@ import torch
 
 from bridges import weights
 from bridges.command import _cli as cli
-from bridges.command import _commands as commands
+from bridges.command import _eval as commands
 from bridges.loaders import lenet, mlp
 from lla_func import risk
 from lla_func.landscape._store import load_landscapes

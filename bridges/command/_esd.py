@@ -1,0 +1,92 @@
+"""`lla esd`: the Hessian at random and at trained weights, side by side."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+
+from bridges import loaders
+from bridges.command import _options as options
+from bridges.command._pipeline import described, device_of, evaluated_batch, metric_of, model_of, together
+from bridges.command._processes import joined
+from lla_func import SpectrumResult, layerwise, viz_esd
+from lla_func.files import file_name
+from lla_func.hessian import table
+from lla_func.objective import samples
+from lla_func.options import Output, Setup, Spectrum
+from lla_func.spectrum import Criteria
+
+__all__ = ["run"]
+
+
+def run(arguments: Namespace) -> None:
+    """Analyzes the Hessian at random and at trained weights, and prints the comparison."""
+    if ignored := options.ignored_in(arguments, *options.TRAINING, *options.LANDSCAPE):
+        print(
+            f"lla esd: {', '.join(ignored)} matter for lla eval and lla train only and are ignored",
+            file=sys.stderr,
+        )
+    device, loader = device_of(arguments), loaders.find(arguments.loader)
+    inputs, target = evaluated_batch(loader, arguments)
+    chosen = {"init": Namespace(**{**vars(arguments), "weights": "None"})}
+    if arguments.weights != "None":
+        chosen["pretrained"] = arguments
+    for stage in chosen:
+        file_name("--name", f"esd_{stage}_{arguments.name}")
+    models = {stage: model_of(loader, given, device) for stage, given in chosen.items()}
+    results: dict[str, SpectrumResult] = {}
+    asked = options.given(arguments, Spectrum, Setup, Output)
+    with joined(device) as team:
+        for stage, model in models.items():
+            metric = metric_of(loader, arguments, inputs, target, device)
+            if not results:
+                print(f"{described(model)}, {samples((inputs, target))} samples, {device}{together(team)}")
+            always = {"eigs": True, "trace": True, "calc_crit": True, "seed": arguments.seed}
+            name = f"esd_{stage}_{arguments.name}"
+            results[stage] = viz_esd(model, metric, **asked | always, exp_name=name, group=team.group)
+    print(_comparison(results))
+    for result in results.values():
+        for path in result.paths.values():
+            print(f"wrote {path}")
+    if arguments.layers:
+        precision = {} if arguments.dtype is None else {"dtype": arguments.dtype}
+        objective = metric.objective(model, batchnorm=arguments.batchnorm, **precision)
+        print(table(layerwise(objective, seed=arguments.seed)))
+
+
+def _comparison(results: Mapping[str, SpectrumResult]) -> str:
+    """The spectra side by side, one column each."""
+    rows: dict[str, list[str]] = {}
+    notes = [result.criteria.note for result in results.values() if result.criteria is not None]
+    for result in results.values():
+        pairs, trace, criteria = result.analysis.eigenpairs, result.analysis.trace, result.analysis.criteria
+        assert pairs is not None
+        assert trace is not None
+        assert criteria is not None
+        cells = {
+            f"eigenvalue {i}": f"{value:.5g} ({residual:.0e})"
+            for i, (value, residual) in enumerate(
+                zip(pairs.values.tolist(), pairs.residuals.tolist(), strict=True), start=1
+            )
+        }
+        cells |= {
+            "trace": f"{trace.value:.5g} ({trace.standard_error:.0e})",
+            "r_e": f"{criteria.r_e.value:.5g}",
+            f"K_h{criteria.n:g}": _with_spread(criteria),
+            "spectrum": criteria.spectrum,
+            "products": str(result.products),
+            "seconds": f"{result.seconds:.1f}",
+        }
+        for label, cell in cells.items():
+            rows.setdefault(label, []).append(cell)
+    heads = {"init": "random weights", "pretrained": "trained weights"}
+    lines = [["", *(heads[stage] for stage in results)], *([label, *cells] for label, cells in rows.items())]
+    text = "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
+    return "\n".join([text, *dict.fromkeys(filter(None, notes))])
+
+
+def _with_spread(criteria: Criteria) -> str:
+    """K_hn, with its spread over the starts where there are enough of them."""
+    value, spread, _ = criteria.k_hn
+    return f"{value:.5g}" if criteria.note else f"{value:.5g} (spread {spread:.1g})"
