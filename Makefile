@@ -26,7 +26,7 @@ judge:  ## judge formats and style, and change nothing
 types:  ## check the types
 	mypy
 
-signatures:  ## write the options of lla_func/options.py into the functions that take them
+signatures:  ## write the options of lla_func/options into the functions that take them
 	python .ci/signatures.py
 
 check: judge types test  ## what to run before a commit; it changes no file
