@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from lla_func import directions, evaluate, from_loss, options, products, viz_esd
 from lla_func.facades._request import FAMILIES
 from lla_func.hessian import KERNELS
 from lla_func.landscape.engines import ENGINES
+from tests.command import run
 
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = {
@@ -121,3 +123,93 @@ def test_every_option_is_in_the_settings_with_its_value(name):
                 "restricted_to" if each.name == "parameters" else each.name
             )  # the settings count the parameters
             assert settings[key] == changed.get(each.name, each.default)
+
+
+# ---- the Hessian of viz_lla ----------------------------------------------------------------------------------------
+
+
+QUARTIC = from_loss(
+    lambda theta, batch: (
+        (torch.tensor([1.0, 2.0, 3.0]) * theta["a"] ** 4).sum() + 5 * theta["b"].square().sum()
+    ),
+    {"a": torch.ones(3, dtype=torch.float64), "b": torch.ones(2, dtype=torch.float64)},
+)
+SMALL = {"steps": 2, "seed": 0, "to_save": False}
+
+
+def test_axes_along_the_eigenvectors_of_some_parameters_move_no_others():
+    result = viz_lla(QUARTIC, axes="hessian", parameters="a", **SMALL)
+    assert result.hessian.eigenpairs.values.tolist() == pytest.approx([36, 24])
+    assert result.directions.shape == (2, 5)
+    assert not result.directions[:, 3:].any()
+    assert result.curvature.measured == pytest.approx((36, 24), rel=1e-3)
+    assert result.settings["restricted_to"] == ("a",)
+
+
+def test_axes_may_be_the_eigenvectors_of_another_matrix():
+    result = viz_lla(QUARTIC, axes="hessian", curvature="finite_difference", **SMALL)
+    assert result.titles == ("finite_difference axes",)
+    assert "finite difference" in result.hessian.operator
+    assert result.hessian.eigenpairs.values.tolist() == pytest.approx([36, 24], rel=1e-6)
+
+
+def test_the_density_beside_a_landscape_takes_the_same_options():
+    result = viz_lla(QUARTIC, num_plots=1, eval_hessian=True, parameters="b", kernel="vjp", **SMALL)
+    assert result.hessian.quadrature.nodes.tolist()[0] == pytest.approx([10, 10])
+    assert "vjp" in result.hessian.operator
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"parameters": "a"}, r"parameters=\('a',\) needs axes='hessian' or eval_hessian=True"),
+        ({"curvature": "ggn"}, "curvature='ggn' needs axes='hessian' or eval_hessian=True"),
+        ({"kernel": "vjp"}, "kernel='vjp' needs axes='hessian' or eval_hessian=True"),
+        ({"axes": "hessian", "parameters": "c"}, "'c' matches no parameter"),
+        ({"axes": "hessian", "curvature": "ggn", "kernel": "vjp"}, "kernel='vjp' is for curvature='hessian'"),
+        (
+            {"axes": "hessian", "curvature": "fisher", "quadratic": True},
+            "quadratic=True needs the Hessian's own",
+        ),
+        ({"axes": "hessian", "parameters": "b", "freeze": "b"}, "nothing moves along hessian axes|dependent"),
+        ({"plan": {"engine": "rm"}}, r"plan\['engine'\]='rm' is not one of"),
+    ],
+)
+def test_no_option_is_accepted_and_ignored(given, words):
+    with pytest.raises(ValueError, match=words):
+        viz_lla(QUARTIC, **SMALL, **given)
+
+
+def test_a_plan_that_is_named_repeats_the_bits():
+    first = viz_lla(QUARTIC, num_plots=1, plan={"engine": "vmap", "points_per_pass": 2}, **SMALL)
+    again = viz_lla(QUARTIC, num_plots=1, plan=first.landscapes[0].diagnostics["plan"], **SMALL)
+    assert first.landscapes[0].diagnostics["engine"] == again.landscapes[0].diagnostics["engine"] == "vmap"
+    assert torch.equal(first.landscapes[0].losses, again.landscapes[0].losses)
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_new_flags_reach_their_functions():
+    quick = "--loader template --weights None --esd_n_iter 4 --trace_n_iter 10 --trace_tol 10 --name t"
+    assert run("esd", *quick.split(), "--memory", "1G", "--kernel", "vjp", "--dtype", "float64") == 0
+    settings = json.loads(Path("analysis_results/esd_esd_init_t.json").read_text())["settings"]
+    assert (settings["memory_budget"], settings["kernel"], settings["dtype"]) == (
+        2**30,
+        "vjp",
+        "torch.float64",
+    )
+    line = "--loader mlp --batch_size 20 --steps 2 --axes hessian --curvature ggn --parameters *.bias --dtype float64"
+    assert run("eval", *line.split(), "--name", "t") == 0
+    settings = json.loads(Path("analysis_results/eval_t.json").read_text())
+    found = settings["curvature"], settings["restricted_to"], settings["dtype"]
+    assert found == ("ggn", ["*.bias"], "torch.float64")
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_plan_is_printed_in_training_too(capsys):
+    assert (
+        run(*["train", "--loader", "template", "--steps", "2", "-np", "1", "--plan", "--engine", "loop"]) == 0
+    )
+    assert "plan: loop" in capsys.readouterr().out
