@@ -1,27 +1,27 @@
-"""A loss as a program: recorded, split into what is affine in theta and what is not, rewritten, and generated."""
+"""A loss as a program: recorded, partitioned into what is affine in theta and what is not, rewritten, and generated."""
 
 from __future__ import annotations
 
 from lla_func.graph._affine import RULES
-from lla_func.graph._codegen import program
-from lla_func.graph._inplace import reuse
+from lla_func.graph._codegen import generate
+from lla_func.graph._inplace import make_inplace
 from lla_func.graph._linearize import DenseZeros, linearize
 from lla_func.graph._loss import signature
-from lla_func.graph._partition import Sizes, Split, footprint, hoist, split
-from lla_func.graph._record import TraceError, record
+from lla_func.graph._partition import Partition, Sizes, footprint, hoist, partition
+from lla_func.graph._record import RecordingError, record
 
 __all__ = [
     "RULES",
     "DenseZeros",
+    "Partition",
+    "RecordingError",
     "Sizes",
-    "Split",
-    "TraceError",
     "footprint",
+    "generate",
     "hoist",
     "linearize",
-    "program",
+    "make_inplace",
+    "partition",
     "record",
-    "reuse",
     "signature",
-    "split",
 ]

@@ -6,7 +6,7 @@ the origin and one for each direction.
 
 Each rule is a polynomial in the positions of an operation's arguments. ``"0 + 1*2"`` for addmm(bias, a, b) says: a sum
 of two terms, the first linear in argument 0, the second linear in 1 and in 2. The result is affine if no term holds two
-varying arguments, and if nothing else varies that the rule doesn't name. Its direction f_k is the same operation with
+varying arguments, and if nothing else varies that the rule does not name. Its direction f_k is the same operation with
 every varying argument replaced by its own direction, and every term without one by zero.
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["program"]
+__all__ = ["generate"]
 
 aten = torch.ops.aten
 
@@ -48,7 +48,7 @@ BINDINGS: Mapping[Any, Callable[..., Any]] = {
 """Operations whose binding takes the same arguments."""
 
 
-def program(graph: fx.Graph, constants: Mapping[str, Tensor]) -> Callable[..., Any]:
+def generate(graph: fx.Graph, constants: Mapping[str, Tensor]) -> Callable[..., Any]:
     """The function that a graph describes.
 
     Args:
@@ -59,7 +59,7 @@ def program(graph: fx.Graph, constants: Mapping[str, Tensor]) -> Callable[..., A
         >>> graph = fx.Graph()
         >>> x = graph.placeholder("x")
         >>> _ = graph.output(graph.call_function(aten.mul.Tensor, (x, graph.call_function(aten.relu.default, (x,)))))
-        >>> program(graph, {})(torch.tensor([-1.0, 3.0]))
+        >>> generate(graph, {})(torch.tensor([-1.0, 3.0]))
         tensor([-0., 9.])
     """
     scope: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from torch import fx
 
 from lla_func.graph._record import dtype_of, shape_of
 
-__all__ = ["reuse"]
+__all__ = ["make_inplace"]
 
 aten = torch.ops.aten
 
@@ -33,7 +33,7 @@ INTO: Mapping[Any, Any] = {
 """Operations element by element, and the form that writes into any tensor, such as one of its arguments."""
 
 
-def reuse(graph: fx.Graph, *, fresh: int = 0) -> None:
+def make_inplace(graph: fx.Graph, *, fresh: int = 0) -> None:
     """Makes operations of :data:`IN_PLACE` and :data:`INTO` write over an argument that nothing else reads.
 
     Args:
@@ -43,7 +43,7 @@ def reuse(graph: fx.Graph, *, fresh: int = 0) -> None:
     Example:
         >>> from lla_func.graph import record
         >>> graph = record(lambda x: (2 * x).relu().sum(), torch.ones(2))
-        >>> reuse(graph.graph)
+        >>> make_inplace(graph.graph)
         >>> [node.target.__name__ for node in graph.graph.nodes if node.op == "call_function"]
         ['mul.Tensor', 'relu_.default', 'sum.default']
     """

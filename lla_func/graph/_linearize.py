@@ -1,4 +1,4 @@
-"""Linearisation by recording: what a derivative does to a tangent is written down once, then replayed."""
+"""Linearization by recording: what a derivative does to a tangent is written down once, then replayed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Slot(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One operation of the replay: slots are filled in, everything else is a constant of the linearisation."""
+    """One operation of the replay: slots are filled in, everything else is a constant of the linearization."""
 
     operation: Callable[..., Any]
     inputs: list[Any]
@@ -43,11 +43,11 @@ class DenseZeros(DispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-MARK = "_lla_func_slot"
+SLOT = "_lla_func_slot"
 """The attribute by which a recorder knows a tensor. It lives as long as its tensor, so none has to be kept alive."""
 
 
-class _Recorder(DenseZeros):
+class _TangentRecorder(DenseZeros):
     """Writes down every operation that a tangent goes through, directly or not."""
 
     def __init__(self, tangent: Tensor) -> None:
@@ -57,8 +57,8 @@ class _Recorder(DenseZeros):
         self._mark(tangent)
 
     def slot(self, tensor: Tensor) -> Slot | None:
-        """The place of a tensor, None if it doesn't depend on the tangent."""
-        recorder, slot = vars(tensor).get(MARK, (None, None))
+        """The place of a tensor, None if it does not depend on the tangent."""
+        recorder, slot = vars(tensor).get(SLOT, (None, None))
         return slot if recorder is self else None
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -69,13 +69,15 @@ class _Recorder(DenseZeros):
         if any(isinstance(x, Slot) for x in inputs):
             # Functional form has done away with such operations; one that comes through would be replayed wrongly.
             if operation._schema.is_mutable or operation is torch.ops.aten.as_strided.default:
-                raise RuntimeError(f"{operation} depends on how tensors lie in memory, and can't be replayed")
+                raise RuntimeError(
+                    f"{operation} depends on how tensors lie in memory, and cannot be replayed"
+                )
             outputs = [self._mark(x) if isinstance(x, Tensor) else None for x in pytree.tree_leaves(result)]
             self.steps.append(Step(REPLAYED.get(operation, operation), inputs, structure, outputs))
         return result
 
     def _mark(self, tensor: Tensor) -> int:
-        vars(tensor)[MARK] = self, Slot(self.count)
+        vars(tensor)[SLOT] = self, Slot(self.count)
         self.count += 1
         return self.count - 1
 
@@ -85,7 +87,7 @@ def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tenso
     return source.to(target.dtype).expand(target.shape)
 
 
-# Operations that ask for a layout in memory which a batch of tangents may not have, or that can't be batched at all,
+# Operations that ask for a layout in memory which a batch of tangents may not have, or that cannot be batched at all,
 # with others that give the same numbers.
 REPLAYED: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.view.default: torch.ops.aten.reshape.default,
@@ -111,7 +113,7 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
         the linear map, which may be called any number of times, also under ``torch.func.vmap``.
 
     Raises:
-        RuntimeError: an operation has no forward-mode derivative or can't be replayed.
+        RuntimeError: an operation has no forward-mode derivative or cannot be replayed.
 
     Example:
         >>> product = linearize(torch.sin, torch.zeros(2))
@@ -119,7 +121,7 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
         tensor([1., 2.])
     """
     tangent = torch.linspace(1, 2, len(x), dtype=x.dtype, device=x.device)
-    with _Recorder(tangent) as recorder:
+    with _TangentRecorder(tangent) as recorder:
         # Functional form turns writes into buffers, such as those of gradients of views, into operations with results.
         result = functionalize(lambda t: jvp(function, (x,), (t,))[1])(tangent)
     final = recorder.slot(result)

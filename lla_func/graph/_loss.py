@@ -1,8 +1,8 @@
 """The loss as a graph: what it computes from theta and a batch, recorded once as pure tensor operations.
 
-A graph can be taken apart (what doesn't depend on theta, what is affine in it) and its operations exchanged for cheaper
-equal ones. It is only right for what a recording can hold: the same operations for all weights and all data. Whatever a
-recording would bake in wrongly raises :class:`TraceError` here instead.
+A graph can be taken apart (what does not depend on theta, what is affine in it) and its operations exchanged for
+cheaper equal ones. It is only right for what a recording can hold: the same operations for all weights and all data.
+Whatever a recording would bake in wrongly raises :class:`RecordingError` here instead.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from lla_func.graph._record import Recording, TraceError, record, writes
+from lla_func.graph._record import Recording, RecordingError, record, writes
 from lla_func.objective import Batch, Loss, value
 
-__all__ = ["TraceError", "signature", "tensors", "trace"]
+__all__ = ["RecordingError", "record_loss", "signature", "tensors"]
 
 DIFFERENTIATES = re.compile(r"requires_grad_\(\)|not require grad|not have been used in the graph")
-"""What torch says where a loss takes derivatives on its way: it can't do so while it is made functional."""
+"""What torch says where a loss takes derivatives on its way: it cannot do so while it is made functional."""
 
 EXPORTS = frozenset([Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__])
 """Methods that hand the values of a tensor to the world outside torch."""
 
 
-def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
+def record_loss(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
     """Records ``loss(theta, batch)`` as a graph of functional aten operations.
 
     In-place operations become out-of-place ones. The graph's first input is theta, the others are the batch's tensors
@@ -46,10 +46,10 @@ def trace(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
         the graph; each node's ``meta["value"]`` holds shape and dtype (:class:`Value`).
 
     Raises:
-        TraceError: the loss draws random numbers, branches on values, or writes to tensors that outlive it.
+        RecordingError: the loss draws random numbers, branches on values, or writes to tensors that outlive it.
 
     Example:
-        >>> loss = trace(lambda theta, batch: (batch @ theta).relu_().sum(), torch.ones(2), torch.ones(3, 2))
+        >>> loss = record_loss(lambda theta, batch: (batch @ theta).relu_().sum(), torch.ones(2), torch.ones(3, 2))
         >>> [node.target.__name__ for node in loss.graph.nodes if node.op == "call_function"]
         ['mv.default', 'relu.default', 'sum.default']
     """
@@ -89,7 +89,7 @@ class _NoExports(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in EXPORTS and (self.everything or torch._is_functional_tensor(args[0])):
-            raise TraceError(f"it reads values out with {function.__name__}()")
+            raise RecordingError(f"it reads values out with {function.__name__}()")
         return function(*args, **(kwargs or {}))
 
 
@@ -99,7 +99,7 @@ def tensors(batch: Batch) -> tuple[Tensor, ...]:
 
 
 def signature(batch: Batch) -> Hashable:
-    """What two batches must share to share a graph: structure, shapes, dtypes and all leaves that aren't tensors."""
+    """What two batches must share to share a graph: structure, shapes, dtypes and all leaves that are not tensors."""
     leaves, spec = pytree.tree_flatten(batch)
     described = (
         (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves

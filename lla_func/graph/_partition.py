@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, fx
 
 from lla_func.graph._affine import VIEWS, classify, directions, is_view
-from lla_func.graph._codegen import program
-from lla_func.graph._inplace import reuse
-from lla_func.graph._loss import tensors, trace
+from lla_func.graph._codegen import generate
+from lla_func.graph._inplace import make_inplace
+from lla_func.graph._loss import record_loss, tensors
 from lla_func.graph._record import Recording, arguments, clean, elements, infer, itemsize
 from lla_func.graph._rewrite import REWRITES, fold_scale
 from lla_func.objective import Batch, Loss
 
-__all__ = ["Sizes", "Split", "footprint", "hoist", "split"]
+__all__ = ["Partition", "Sizes", "footprint", "hoist", "partition"]
 
 aten = torch.ops.aten
 
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
     blocks: bool
 
 
-class Split(NamedTuple):
+class Partition(NamedTuple):
     """A loss graph for tiles of one signature, taken apart.
 
     Attributes:
@@ -59,7 +59,7 @@ class Split(NamedTuple):
         span: the part of theta that points need.
         views: maps theta[span] to the views of it that points need.
         point: maps these views, the combinations of ``affine`` and the values of ``constant`` to the loss.
-        point_in_place: the same, writing over values that it doesn't need any more, which vmap can't do.
+        point_in_place: the same, writing over values that it does not need any more, which vmap cannot do.
         images: whether it matters at the points how values with four axes lie in memory.
     """
 
@@ -75,20 +75,20 @@ class Split(NamedTuple):
     images: bool
 
 
-def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
-    """Traces the loss on a batch, makes it cheaper, and takes it apart.
+def partition(loss: Loss, theta: Tensor, batch: Batch) -> Partition:
+    """Records the loss on a batch, makes it cheaper, and takes it apart.
 
     Raises:
-        TraceError: see :func:`lla_func.graph.trace`.
+        RecordingError: the loss cannot be recorded.
     """
-    recording = trace(loss, theta, batch)
+    recording = record_loss(loss, theta, batch)
     graph = recording.graph
     device = "cpu" if theta.device.type == "cpu" else "meta"
     for rewrite in REWRITES:
         rewrite(graph)
-        _settle(graph, device)
+        _refresh(graph, device)
     fold_scale(graph, classify(graph))
-    _settle(graph, device)
+    _refresh(graph, device)
     kinds = classify(graph)
 
     outlet = graph.find_nodes(op="output")[0]
@@ -103,26 +103,26 @@ def split(loss: Loss, theta: Tensor, batch: Batch) -> Split:
     before_views = _ancestors(views)
     span = _span(views, len(theta))
     body, in_place = (_part((*views, *affine, *constant), general, outlet.args[0]) for _ in range(2))
-    reuse(in_place)
-    return Split(
+    make_inplace(in_place)
+    return Partition(
         recording=recording,
         kinds=kinds,
         once=[n for n in graph.nodes if n in once],
         affine=affine,
         constant=constant,
         span=span,
-        views=program(
+        views=generate(
             _part([next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span), {}
         ),
-        point=program(body, recording.constants),
-        point_in_place=program(in_place, recording.constants),
+        point=generate(body, recording.constants),
+        point_in_place=generate(in_place, recording.constants),
         images=any(n.target is aten.convolution.default for n in general)
         and not any("strided" in str(n.target) for n in general),
     )
 
 
 def hoist(
-    parts: Split, origin: Tensor, basis: Tensor, batch: Batch, *, channels_last: bool = False
+    parts: Partition, origin: Tensor, basis: Tensor, batch: Batch, *, channels_last: bool = False
 ) -> tuple[list[list[Tensor]], list[Tensor]]:
     """Computes what the points of a tile share.
 
@@ -153,7 +153,7 @@ def hoist(
     return [[laid_out(f) for f in values[n]] for n in parts.affine], [values[n] for n in parts.constant]
 
 
-def footprint(parts: Split, count: int) -> Sizes:
+def footprint(parts: Partition, count: int) -> Sizes:
     """What a plan has to know, from the shapes in the graph of a tile of ``count`` samples."""
 
     def size(node: fx.Node) -> int:
@@ -183,13 +183,13 @@ def footprint(parts: Split, count: int) -> Sizes:
     )
 
 
-def _settle(graph: fx.Graph, device: str) -> None:
+def _refresh(graph: fx.Graph, device: str) -> None:
     """Cleans a changed graph and finds the shapes of its new nodes."""
     clean(graph)
     infer(graph, device)
 
 
-def _compute(node: fx.Node, parts: Split, supplied: Mapping, values: Mapping, count: int) -> Any:
+def _compute(node: fx.Node, parts: Partition, supplied: Mapping, values: Mapping, count: int) -> Any:
     """The value of a node: one if it is constant, the list of f_0, f_1, ... if it is affine."""
     operation: Any = node.target
     if node.op == "placeholder":

@@ -17,11 +17,11 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from lla_func._torch import DispatchMode
-from lla_func.graph._codegen import program
+from lla_func.graph._codegen import generate
 
 __all__ = [
     "Recording",
-    "TraceError",
+    "RecordingError",
     "Value",
     "arguments",
     "clean",
@@ -35,12 +35,12 @@ __all__ = [
 ]
 
 
-MARK = "_lla_func_node"
+NODE = "_lla_func_node"
 """The attribute by which a recorder knows a tensor."""
 
 
-class TraceError(ValueError):
-    """A function does something that a recorded graph can not repeat faithfully."""
+class RecordingError(ValueError):
+    """A function does something that a recorded graph cannot repeat faithfully."""
 
 
 class Value(NamedTuple):
@@ -57,8 +57,8 @@ class Recording(NamedTuple):
     constants: dict[str, Tensor]
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """The function's value; for many calls make a :func:`.program` once."""
-        return program(self.graph, self.constants)(*inputs)
+        """The function's value; for many calls make a :func:`.generate` once."""
+        return generate(self.graph, self.constants)(*inputs)
 
 
 def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
@@ -67,8 +67,8 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
     No gradient is recorded, and nothing is computed but what the function computes.
 
     Raises:
-        TraceError: it draws random numbers, branches on values of its inputs or reads them out, writes to tensors that
-            it did not make, or does not return a tensor.
+        RecordingError: it draws random numbers, branches on values of its inputs or reads them out, writes to tensors
+            that it did not make, or does not return a tensor.
 
     Example:
         >>> recording = record(lambda x: (2 * x).sum() + torch.arange(3).sum(), torch.ones(2))
@@ -82,7 +82,7 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
         with torch.no_grad(), recorder:
             result = function(*inputs)
         if not isinstance(result, Tensor):
-            raise TraceError(f"it returns {type(result).__name__}, not a tensor")
+            raise RecordingError(f"it returns {type(result).__name__}, not a tensor")
         recorder.graph.output(recorder.node(result))
     finally:
         recorder.forget()
@@ -103,7 +103,7 @@ def writes(node: fx.Node) -> bool:
 
 
 def infer(graph: fx.Graph, device: str = "meta") -> None:
-    """Finds shapes and dtypes of the nodes that don't have theirs yet, in order.
+    """Finds shapes and dtypes of the nodes that do not have theirs yet, in order.
 
     Args:
         graph: changed in place.
@@ -118,19 +118,19 @@ def infer(graph: fx.Graph, device: str = "meta") -> None:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
-    """The shape of a node's value, or None if it isn't one tensor."""
+    """The shape of a node's value, or None if it is not one tensor."""
     value = node.meta.get("value")
     return value.shape if value is not None else None
 
 
 def dtype_of(node: fx.Node) -> torch.dtype | None:
-    """The dtype of a node's value, or None if it isn't one tensor."""
+    """The dtype of a node's value, or None if it is not one tensor."""
     value = node.meta.get("value")
     return value.dtype if value is not None else None
 
 
 def elements(node: fx.Node) -> int:
-    """The number of elements of a node's value, 0 if it isn't one tensor."""
+    """The number of elements of a node's value, 0 if it is not one tensor."""
     return math.prod(shape) if (shape := shape_of(node)) is not None else 0
 
 
@@ -146,7 +146,7 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
 
 
 class _Recorder(DispatchMode):
-    """Sees every operation below autograd, functorch and functionalisation, on plain tensors."""
+    """Sees every operation below autograd, functorch and functionalization, on plain tensors."""
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
@@ -170,10 +170,10 @@ class _Recorder(DispatchMode):
     def forget(self) -> None:
         """Removes the marks from tensors that live on."""
         for tensor in self.lasting:
-            vars(tensor).pop(MARK, None)
+            vars(tensor).pop(NODE, None)
 
     def _known(self, tensor: Tensor) -> fx.Node | None:
-        recorder, node = vars(tensor).get(MARK, (None, None))
+        recorder, node = vars(tensor).get(NODE, (None, None))
         return node if recorder is self else None
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -211,19 +211,19 @@ class _Recorder(DispatchMode):
     def _add(self, node: fx.Node, tensor: Tensor) -> None:
         # A mark lives as long as its tensor, so nothing has to be kept alive to be known again.
         _describe(node, tensor)
-        vars(tensor)[MARK] = self, node
+        vars(tensor)[NODE] = self, node
 
     def _refuse(self, operation: Any, args: Any, kwargs: Any, *, recorded: bool) -> None:
         """Raises for what a graph would repeat wrongly."""
         if _draws(operation, args, kwargs):
-            raise TraceError(f"it draws random numbers ({operation})")
+            raise RecordingError(f"it draws random numbers ({operation})")
         if recorded and torch.Tag.data_dependent_output in operation.tags:
-            raise TraceError(f"it branches on values or reads them out with item() ({operation})")
+            raise RecordingError(f"it branches on values or reads them out with item() ({operation})")
         if operation._schema.is_mutable and operation.namespace == "aten":
             for tensor in _written(operation, args, kwargs):
                 node = self._known(tensor)
                 if node is None or node.op != "call_function":
-                    raise TraceError(f"it writes to a tensor that outlives it ({operation})")
+                    raise RecordingError(f"it writes to a tensor that outlives it ({operation})")
 
 
 def _describe(node: fx.Node, result: Any) -> None:
@@ -245,7 +245,7 @@ def _stand_in(node: fx.Node, device: str) -> Any:
 
 
 def _draws(operation: torch._ops.OpOverload, args: Any, kwargs: Any) -> bool:
-    """Whether an operation draws random numbers; attention without dropout could but doesn't."""
+    """Whether an operation draws random numbers; attention without dropout could but does not."""
     if torch.Tag.nondeterministic_seeded not in operation.tags:
         return False
     arguments = operation._schema.arguments

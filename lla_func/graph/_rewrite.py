@@ -101,7 +101,7 @@ def pool_by_maximum(graph: fx.Graph) -> None:
                 )
                 for axis in (-2, -1)
             )
-            if kernel == stride:  # windows don't overlap: slice first, so that slices can be hoisted
+            if kernel == stride:  # windows do not overlap: slice first, so that slices can be hoisted
                 result = _maximum(graph, [place for row in rows(x) for place in columns(row)])
             else:  # windows share rows: take the maximum over rows once for all columns
                 result = _maximum(graph, columns(_maximum(graph, rows(x))))

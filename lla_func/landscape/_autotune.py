@@ -1,13 +1,13 @@
-"""The trial: contenders timed on the first points of the job itself; the fastest goes on, and its results count.
+"""Autotuning: contenders timed on the first points of the evaluation; the fastest goes on, and its results count.
 
-Which way to cut the work is fastest depends on the machine as much as on the job: on one and the same processor
+Which way to cut the work is fastest depends on the machine as much as on the evaluation: on one and the same processor
 ResNet-18 took 29 % longer with channels innermost in memory, LeNet 18 % less. So nothing is assumed. The loop comes
 first: it is the measure of speed, and its losses are what every other contender is checked against. The hoisted engine
 follows with the plan that shapes and caches suggest, then variants of that plan, one change at a time, as long as
-trying them costs little beside what is left to do. Last, in jobs of many minutes, the fastest plan compiled.
+trying them costs little beside what is left to do. Last, in evaluations of many minutes, the fastest plan compiled.
 
-Contenders see the same points, a few of them. A few percent of the job go into finding its plan; only what the fastest
-contender computed is kept, so that all losses come from one plan.
+Contenders see the same points, a few of them. A few percent of the evaluation go into finding its plan; only what the
+fastest contender computed is kept, so that all losses come from one plan.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from torch import Tensor
 
 from lla_func._torch import out_of_memory, raise_if_interrupted
 from lla_func.geometry import Chart
-from lla_func.landscape.engines import ENGINES, Plan, Run, agree, compiler, halved
+from lla_func.landscape.engines import ENGINES, Plan, Run, agreement, compiler, halved
 from lla_func.objective import Objective
 
-__all__ = ["Contender", "Outcome", "hold"]
+__all__ = ["Contender", "Outcome", "autotune"]
 
 Change = Mapping[str, Any]
 """An option of the engine and its new value."""
 
 SHARE = 0.03
-"""The part of the job that trying variants may take."""
+"""The part of the evaluation that trying variants may take."""
 
 TIMED = 0.005
-"""The part of the job's points that a contender is timed on, if these are not more than :data:`POINTS`."""
+"""The part of the evaluation's points that a contender is timed on, if these are not more than :data:`POINTS`."""
 
 MARGIN = 0.95
 """A variant has to need less than this part of the time of the one before it, or noise would decide."""
@@ -50,14 +50,14 @@ COMPILATION_SAVES = 0.2
 
 
 class Contender(NamedTuple):
-    """A way to do the job, with what it took.
+    """A way to evaluate, with what it took.
 
     Attributes:
         plan: the engine and how it cuts the work.
         run: maps coefficients to losses. None for the loop, which is prepared anew if it wins: that costs nothing, and
             until then its storage of theta would only take memory.
-        seconds: per point, of a job of the length asked for.
-        losses: at the points of the trial.
+        seconds: per point, of an evaluation of the length asked for.
+        losses: at the points that it was timed on.
         check: the agreement with the loop, None for the loop itself.
     """
 
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
     rates: list[dict[str, Any]]
 
 
-def hold(
+def autotune(
     objective: Objective,
     chart: Chart,
     coefficients: Tensor,
@@ -84,44 +84,44 @@ def hold(
     options: Mapping[str, Any],
     engines: Sequence[str] = ("hoisted",),
 ) -> Outcome:
-    """Tries ways to evaluate a job and returns the fastest.
+    """Tries ways to evaluate and returns the fastest.
 
     Args:
-        objective, chart: the job.
+        objective, chart: what is evaluated, and where.
         coefficients: of its first points, [n, K], at least 2.
         count: how many points there are in all.
         options: of the engines; those that are not None are not varied.
-        engines: the contenders beside the loop. One that fails is out, if it isn't the only one.
+        engines: the contenders beside the loop. One that fails is out, if it is not the only one.
 
     Raises:
-        Exception: what the only engine, or the last of those that all failed, raises if it can't do the job or
+        Exception: what the only engine, or the last of those that all failed, raises if it cannot evaluate or
             disagrees with the loop.
     """
-    trial = _Trial(objective, chart, coefficients, count, options)
+    contest = _Contest(objective, chart, coefficients, count, options)
     found: list[Contender] = []
     for engine in engines:
         try:
-            found.append(trial.fastest(engine))
+            found.append(contest.fastest(engine))
         except Exception as error:
             raise_if_interrupted(error)
             if engine == engines[-1] and not found:
                 raise
-            trial.failed(engine, error)
+            contest.failed(engine, error)
     best = min(found, key=_seconds)
-    if best.seconds * MARGIN > trial.loop.seconds:  # the loop has to be clearly faster
-        best = trial.loop
+    if best.seconds * MARGIN > contest.loop.seconds:  # the loop has to be clearly faster
+        best = contest.loop
     if best.plan.engine == "hoisted" and _compiling_pays(best, count):
         try:
             run, plan = ENGINES["compiled"](objective, chart, **(dict(options) | best.plan.options()))
-            best = min(best, trial.enter(run, plan), key=_seconds)
-        except Exception as error:  # a compiler that fails is no reason to lose the job
+            best = min(best, contest.enter(run, plan), key=_seconds)
+        except Exception as error:  # a compiler that fails is no reason to lose the evaluation
             raise_if_interrupted(error)
-            trial.failed("compiled", error)
-    return Outcome(best, [_rate(trial.loop), *trial.rates])
+            contest.failed("compiled", error)
+    return Outcome(best, [_rate(contest.loop), *contest.rates])
 
 
-class _Trial:
-    """A trial under way.
+class _Contest:
+    """The contenders so far, each against the loop.
 
     Attributes:
         loop: what the loop took.
@@ -166,7 +166,7 @@ class _Trial:
         if warm:
             run(rows[:2])  # storage is allocated, kernels are looked up
         seconds, losses = _time(run, rows, count=self.count, chunk=plan.chunk)
-        check = agree(losses[:2], self.loop.losses, self.chart.origin.dtype)
+        check = agreement(losses[:2], self.loop.losses, self.chart.origin.dtype)
         contender = Contender(plan, run, seconds, losses, check)
         self.rates.append(_rate(contender))
         return contender
@@ -234,7 +234,7 @@ def _seconds(contender: Contender) -> float:
 
 
 def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Tensor]:
-    """Seconds a point in a job of ``count`` points, and the losses.
+    """Seconds a point in an evaluation of ``count`` points, and the losses.
 
     What a call computes once for all its points is spread over as many points as a call will have.
     """

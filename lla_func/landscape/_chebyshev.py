@@ -1,6 +1,6 @@
 """Fewer points: a smooth surface sampled at nested Chebyshev nodes and interpolated to the grid, its error estimated.
 
-Loss surfaces along normalised directions are smooth, and polynomial interpolation of an analytic function converges
+Loss surfaces along normalized directions are smooth, and polynomial interpolation of an analytic function converges
 geometrically if the nodes crowd at the ends like Chebyshev points (Trefethen 2013, Approximation Theory and
 Approximation Practice, chapter 8). Chebyshev points themselves are nested only when the degree doubles; taken in Leja's
 order, each the one with the largest product of distances to those before (Reichel 1990), they are nested for every

@@ -3,8 +3,8 @@
 A folder holds one job. ``manifest.json`` says which: fingerprints of theta, points and data, the settings, and the
 plan, which all processes follow. ``chunks`` has a file for each finished piece of work, written whole or not at all.
 Whoever works on a piece holds a lock on it, which the system releases when the process ends, however it ends; so a lost
-process loses only the piece in work, and another one takes that over at once. Processes need nothing in common but the
-folder: they may be started by torchrun, by a batch system, by hand, together or one after another.
+process loses only the piece it was working on, and another one takes that over at once. Processes need nothing in
+common but the folder: they may be started by torchrun, by a batch system, by hand, together or one after another.
 
 Nothing is taken on trust. The manifest has a checksum of itself, and every other file one of its numbers together with
 the manifest's and the points: so a damaged file, or one of another job, counts as missing, is said so and made anew.
@@ -70,7 +70,7 @@ class Job(NamedTuple):
     Attributes:
         folder: where it lies.
         plan: that all its processes follow.
-        rates: what the trial measured that chose the plan.
+        rates: what autotuning measured that chose the plan.
         seal: the manifest's checksum, a part of all others; None in a store of format 1, which has none.
         landscape: what came out, if it is finished.
     """
@@ -90,7 +90,7 @@ def directory(name: str, path: str | os.PathLike[str]) -> Path:
         path: the folder; it is made if need be.
 
     Raises:
-        ValueError, TypeError: it can't be used; the argument, the path and the reason are named.
+        ValueError, TypeError: it cannot be used; the argument, the path and the reason are named.
     """
     try:
         return files.writable_directory(name, path)
@@ -105,17 +105,17 @@ def directory(name: str, path: str | os.PathLike[str]) -> Path:
 def begin(
     path: str | os.PathLike[str],
     identity: Mapping[str, Any],
-    settle: Callable[[], tuple[Plan, list[dict[str, Any]]]],
+    decide: Callable[[], tuple[Plan, list[dict[str, Any]]]],
 ) -> Job:
     """Opens the folder of a job, or makes it one. One that is finished is only read: no lock, no write.
 
     Args:
         path: of the folder; it is made if need be.
         identity: by :func:`identity`.
-        settle: decides on a plan; called only by the first process that comes.
+        decide: decides on a plan; called only by the first process that comes.
 
     Raises:
-        ValueError: the folder holds another job, and what differs is named; or its manifest is damaged; or it can't be
+        ValueError: the folder holds another job, and what differs is named; or its manifest is damaged; or it cannot be
             written.
     """
     folder = directory("store", path)
@@ -134,7 +134,7 @@ def begin(
             raise ValueError(
                 f"store={str(folder)!r} has chunks but no manifest; choose another folder, or empty it"
             )
-        plan, rates = settle()
+        plan, rates = decide()
         (folder / "chunks").mkdir(exist_ok=True)
         (folder / "locks").mkdir(exist_ok=True)
         versions = {"python": platform.python_version(), "torch": torch.__version__}
@@ -251,7 +251,7 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
             return True
 
         def look() -> list[int]:
-            """Finds out what is finished, and returns what isn't."""
+            """Finds out what is finished, and returns what is not."""
             advance(sum(len(pieces[i]) for i in range(len(pieces)) if i not in kept and found(i)))
             return [i for i in range(len(pieces)) if i not in kept]
 
@@ -310,7 +310,7 @@ def load_landscape(folder: str | Path) -> Landscape:
     """The landscape of a finished job; neither the model nor the data are needed.
 
     Raises:
-        ValueError: there is no job in the folder, or it isn't finished, or a file is damaged; it is named.
+        ValueError: there is no job in the folder, or it is not finished, or a file is damaged; it is named.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).exists():
@@ -326,7 +326,7 @@ def load_landscape(folder: str | Path) -> Landscape:
             with contextlib.suppress(ValueError, KeyError):
                 done += len(files.load_arrays(path)["losses"])
         raise ValueError(
-            f"the job in {str(folder)!r} isn't finished, {done} losses are there; repeat the call that began it"
+            f"the job in {str(folder)!r} is not finished, {done} losses are there; repeat the call that began it"
         )
     return landscape
 

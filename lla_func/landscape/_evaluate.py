@@ -149,7 +149,7 @@ def evaluate(
             settings = {name: getattr(evaluation, name) for name in DECISIVE} | dict(evaluation.cut)
             settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
             identity = checkpoint.identity(objective, chart, coords, settings)
-            job = checkpoint.begin(folder, identity, lambda: _settled(make(plan=given_plan), coords))
+            job = checkpoint.begin(folder, identity, lambda: _decided(make(plan=given_plan), coords))
             if job.landscape is not None:
                 return job.landscape
             working, rates = make(plan=job.plan), job.rates
@@ -208,9 +208,9 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     return coords
 
 
-def _settled(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
-    """The plan that a job is going to follow, proven on two points, and the rates of the trial."""
-    trying.settle(coords)
+def _decided(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
+    """The plan that a job is going to follow, proven on two points, and the rates of autotuning."""
+    trying.decide(coords)
     trying(coords[:2])
     return trying.plan, trying.rates
 

@@ -1,4 +1,4 @@
-"""An evaluator: one engine kept ready for a job, checked before it is trusted, replaced when it can't do it."""
+"""An evaluator: one engine kept ready, checked before it is trusted, replaced when it cannot do the work."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lla_func._torch import out_of_memory, raise_if_interrupted
 from lla_func.geometry import Chart
-from lla_func.graph import TraceError
-from lla_func.landscape import _autotune as trial
-from lla_func.landscape.engines import ENGINES, Plan, Run, choose, compare, halved
+from lla_func.graph import RecordingError
+from lla_func.landscape import _autotune
+from lla_func.landscape.engines import ENGINES, Plan, Run, candidates, halved, verify
 from lla_func.objective import Objective
 
 __all__ = ["EngineFallbackWarning", "Evaluator"]
@@ -27,17 +27,17 @@ class Evaluator:
     """The risk at any coordinates of a chart.
 
     Args:
-        objective, chart: the job.
+        objective, chart: what is evaluated, and where.
         engine: the name of an engine, or ``"auto"``.
         count: about how many points there will be, for ``"auto"``.
         options: the engine's ``points_per_pass``, ``samples_per_tile``, ``channels_last`` and ``memory_budget``.
-        plan: a plan to follow exactly; then engine and options don't count, but for the budget.
+        plan: a plan to follow exactly; then engine and options do not count, but for the budget.
         advance: called with the number of points done.
 
     Attributes:
         engine: the name of the engine in use.
         plan: how it cuts the work.
-        rates: what the contenders of the trial took, in seconds a point; empty if there was none.
+        rates: what the contenders of autotuning took, in seconds a point; empty if there was none.
         check: its agreement with the loop, or None if there was nothing to check.
         fallback: why another engine than the one asked for is in use, or None.
         evaluations: how many points were computed.
@@ -67,19 +67,19 @@ class Evaluator:
         self.fallback: str | None = None
         self.evaluations = 0
         self._run: Run | None = None
-        self._known: tuple[Tensor, Tensor] | None = None  # what the trial computed: coefficients and losses
+        self._known: tuple[Tensor, Tensor] | None = None  # what autotuning computed: coefficients and losses
 
-    def settle(self, coords: Tensor) -> None:
-        """Decides on engine and plan, by a trial on the first of these points where that is worth it."""
+    def decide(self, coords: Tensor) -> None:
+        """Decides on engine and plan, by autotuning on the first of these points where that is worth it."""
         if self.engine != "auto":
             return
-        contenders, trial_pays = choose(self.objective, self.chart, self.count)
+        contenders, tuning_pays = candidates(self.objective, self.chart, self.count)
         self.engine = contenders[0]
-        rows = self._coefficients(coords[: 4 * trial.POINTS])
-        if not trial_pays or len(rows) < 2:
+        rows = self._coefficients(coords[: 4 * _autotune.POINTS])
+        if not tuning_pays or len(rows) < 2:
             return
         try:
-            best, self.rates = trial.hold(
+            best, self.rates = _autotune.autotune(
                 self.objective, self.chart, rows, count=self.count, options=self.options, engines=contenders
             )
         except Exception as error:
@@ -91,7 +91,7 @@ class Evaluator:
 
     def __call__(self, coords: Tensor) -> Tensor:
         """The losses [N] at coordinates [N, C], float64 on the CPU."""
-        self.settle(coords)
+        self.decide(coords)
         coefficients = self._coefficients(coords)
         losses = torch.empty(len(coefficients), dtype=torch.float64)
         done = self._first(coefficients, losses)
@@ -102,7 +102,7 @@ class Evaluator:
                 rows = coefficients[done : done + self.plan.chunk]
                 values = self._run(rows)
                 if self.engine != "loop" and self.check is None:
-                    self.check = compare(self.objective, self.chart, rows, values)
+                    self.check = verify(self.objective, self.chart, rows, values)
             except Exception as error:
                 self._recover(error)
                 continue
@@ -118,7 +118,7 @@ class Evaluator:
         return self.chart.coefficients(coords).to(self.chart.basis.device, torch.float64)
 
     def _first(self, coefficients: Tensor, losses: Tensor) -> int:
-        """Fills in what the trial's winner computed, if these points begin with it, and returns how many they are."""
+        """Fills in what the fastest contender computed, if these points begin with it; returns how many they are."""
         if self._known is None:
             return 0
         rows, values = self._known
@@ -139,7 +139,7 @@ class Evaluator:
             self.options |= smaller
         elif self.engine != "loop":
             self.fallback = f"engine {self.engine!r} cannot evaluate this objective ({_first_line(error)})"
-            if self.asked != "auto" or not isinstance(error, TraceError):
+            if self.asked != "auto" or not isinstance(error, RecordingError):
                 warnings.warn(f"{self.fallback}; the loop takes over", EngineFallbackWarning, stacklevel=4)
             self.engine = "loop"
         else:

@@ -20,7 +20,7 @@ class Landscape(NamedTuple):
         losses: the risk at each point, [N] float64 on the CPU; NaN or infinite where the model gives that.
         chart: the chart's summary (:func:`lla_func.geometry.summary`).
         diagnostics: how the numbers came about: ``engine``, ``points_per_pass``, ``plan`` (how the work was cut),
-            ``rates`` (what the contenders of a trial took), ``check`` (the agreement with the loop), ``sampling``,
+            ``rates`` (what the contenders of autotuning took), ``check`` (the agreement with the loop), ``sampling``,
             ``seconds``, ``points_per_second``, ``nonfinite`` (the count of such losses), ``fallback`` (why another
             engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
         center: the loss at the chart's center, NaN if it was not evaluated.

@@ -54,7 +54,7 @@ def read(folder: Path) -> dict[str, Any]:
     """What a folder's manifest says, if all of it can be believed; its ``checksum`` is None in format 1.
 
     Raises:
-        ValueError: it can't; the file, the reason and the ways out are named.
+        ValueError: it cannot; the file, the reason and the ways out are named.
     """
     path = folder / MANIFEST
     try:
@@ -79,7 +79,7 @@ def read(folder: Path) -> dict[str, Any]:
         reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(
             f"{str(path)!r} is damaged ({reason}). Put back a copy of it, or delete its folder and begin anew: without "
-            "it the chunks can't be told from those of another job"
+            "it the chunks cannot be told from those of another job"
         ) from error
     return known
 

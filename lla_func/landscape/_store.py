@@ -88,7 +88,7 @@ def load_landscapes(path: PathLike) -> tuple[list[Landscape], list[str]]:
 
     Raises:
         ValueError: the file was not written by it.
-        OSError: the file can not be read.
+        OSError: the file cannot be read.
     """
     arrays = load_arrays(path)
     try:

@@ -7,9 +7,9 @@ import torch
 from torch import fx, nn
 from torch.func import functional_call, grad, vmap
 
-from lla_func.graph._chains import strided
-from lla_func.graph._inplace import reuse
-from lla_func.graph._record import Recording, TraceError, dtype_of, infer, itemsize, record, shape_of
+from lla_func.graph._inplace import make_inplace
+from lla_func.graph._matmuls import strided
+from lla_func.graph._record import Recording, RecordingError, dtype_of, infer, itemsize, record, shape_of
 from tests.graphs import calls
 
 aten = torch.ops.aten
@@ -64,7 +64,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_a_graph_would_repeat_wrongly_is_refused(why):
-    with pytest.raises(TraceError, match=why):
+    with pytest.raises(RecordingError, match=why):
         record(REFUSED[why], X.clone())
 
 
@@ -118,7 +118,7 @@ def test_views_of_what_is_not_dense_are_left_alone():
 
 def test_an_activation_writes_over_a_value_that_nobody_else_reads():
     graph = record(lambda x: (x @ x.t()).view(16).relu().tanh().sum(), X)
-    reuse(graph.graph)
+    make_inplace(graph.graph)
     assert "aten.relu_.default" in calls(graph.graph)
     before = X.clone()
     assert graph(X) == (X @ X.t()).view(16).relu().tanh().sum()
@@ -131,7 +131,7 @@ def test_maxima_and_scaled_sums_write_into_an_argument():
         return torch.addcmul(x[:, 0], y @ y.t(), x[:, 1]).sum()
 
     graph = record(function, X)
-    reuse(graph.graph)
+    make_inplace(graph.graph)
     assert calls(graph.graph).count("aten.maximum.out") == calls(graph.graph).count("aten.addcmul.out") == 1
     before = X.clone()
     assert graph(X) == function(X)
@@ -155,7 +155,7 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_nothing_is_written_over_that_somebody_needs(name):
     graph = record(KEPT[name], X)
-    reuse(graph.graph)
+    make_inplace(graph.graph)
     before = X.clone()
     assert not {"aten.relu_.default", "aten.maximum.out", "aten.addcmul.out"} & set(calls(graph.graph))
     assert "aten.add_.Tensor" not in calls(graph.graph) or "relu" in "".join(calls(graph.graph))
@@ -165,5 +165,5 @@ def test_nothing_is_written_over_that_somebody_needs(name):
 
 def test_inputs_are_written_over_only_where_that_is_allowed():
     graph = record(lambda x, y: x.relu() + y.relu(), X, X.clone())
-    reuse(graph.graph, fresh=1)
+    make_inplace(graph.graph, fresh=1)
     assert calls(graph.graph)[:2] == ["aten.relu_.default", "aten.relu.default"]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lla_func.graph import _partition as split
+from lla_func.graph import _partition
 from lla_func.graph import _rewrite as rewrite
-from lla_func.graph._loss import tensors, trace
+from lla_func.graph._loss import record_loss, tensors
 from lla_func.graph._matmuls import add_in_product, attention, fuse_attention, share_matrix
 from lla_func.graph._record import Recording, clean
 from tests import cases
@@ -23,7 +23,7 @@ X = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch
 
 def rewritten(function: Callable, theta: Tensor, batch: object, change: Callable) -> Recording:
     """The graph of a function after one rewrite, checked to have the same value."""
-    graph = trace(function, theta, batch)
+    graph = record_loss(function, theta, batch)
     expected = function(theta, batch)
     change(graph.graph)
     clean(graph.graph)
@@ -90,7 +90,7 @@ def test_pooled_indices_that_are_read_are_kept():
 def test_not_a_number_survives_pooling():
     x = PICTURES.clone()
     x[0, 0, 3, 3] = torch.nan
-    graph = trace(lambda t, x: functional.max_pool2d(t[0] * x, 2), WEIGHT, x)
+    graph = record_loss(lambda t, x: functional.max_pool2d(t[0] * x, 2), WEIGHT, x)
     expected = graph(WEIGHT, x)
     rewrite.pool_by_maximum(graph.graph)
     assert torch.equal(graph(WEIGHT, x).isnan(), expected.isnan())
@@ -140,7 +140,7 @@ def test_scale_is_folded_into_a_convolution_that_can_not_be_hoisted():
         h = functional.conv2d((theta[0] * x).relu(), theta.view(4, 3, 3, 3), theta[:4])
         return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
 
-    folded = split.split(function, WEIGHT, PICTURES).recording
+    folded = _partition.partition(function, WEIGHT, PICTURES).recording
     assert (
         not uses(folded.graph, aten.addcmul.default)
         or len(
@@ -160,7 +160,7 @@ def test_a_hoisted_convolution_keeps_its_own_weights():
         h = functional.conv2d(x, theta.view(4, 3, 3, 3))
         return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
 
-    parts = split.split(function, WEIGHT, PICTURES)
+    parts = _partition.partition(function, WEIGHT, PICTURES)
     assert aten.convolution.default in {n.target for n in parts.affine}
 
 
@@ -278,7 +278,7 @@ def test_blocks_of_points_share_the_fused_attention(masked, varying):
 
 def test_heads_are_taken_from_their_projection_without_moving_data():
     objective = cases.objective("transformer")
-    graph = split.split(objective.loss, objective.theta, objective.batches[0]).recording.graph
+    graph = _partition.partition(objective.loss, objective.theta, objective.batches[0]).recording.graph
     (node,) = graph.find_nodes(op="call_function", target=attention)
     assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}
 
@@ -290,5 +290,5 @@ def test_batchnorm_behind_a_transposed_convolution_keeps_its_value():
         h = functional.conv_transpose2d((theta[0] * x).relu(), theta[:81].view(3, 3, 3, 3), theta[:3])
         return functional.batch_norm(h, *running, theta[4:7], theta[8:11]).square().sum()
 
-    folded = split.split(function, WEIGHT, PICTURES).recording
+    folded = _partition.partition(function, WEIGHT, PICTURES).recording
     torch.testing.assert_close(folded(WEIGHT, PICTURES), function(WEIGHT, PICTURES), rtol=1e-12, atol=0)

@@ -66,7 +66,7 @@ def test_an_interruption_loses_only_the_chunk_in_work(tmp_path):
     plane = plane_of(objective)
     with pytest.raises(KeyboardInterrupt):
         evaluate(interrupted_after(objective, 60), plane, COORDS, engine="loop", store=tmp_path)
-    with pytest.raises(ValueError, match=r"isn't finished, \d+ losses are there"):
+    with pytest.raises(ValueError, match=r"is not finished, \d+ losses are there"):
         load_landscape(tmp_path)
     kept = len(list((tmp_path / "chunks").iterdir()))
     counted = 0

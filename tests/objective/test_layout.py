@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from lla_func._torch._dispatch import DispatchMode
-from lla_func.graph._partition import split
+from lla_func.graph._partition import partition
 from lla_func.objective._layout import Layout
 from tests.cases import objective
 
@@ -133,6 +133,6 @@ def test_a_derivative_writes_one_vector_for_all_parameters_together():
 
 def test_parameters_taken_from_theta_are_still_hoisted_from_a_part_of_it():
     made = objective("cnn")
-    parts = split(made.loss, made.theta, made.batches[0])
+    parts = partition(made.loss, made.theta, made.batches[0])
     assert len(parts.affine) == 4
     assert 0 < parts.span.start < parts.span.stop == len(made.theta)

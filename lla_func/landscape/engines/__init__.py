@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from lla_func.landscape.engines._compiled import compiler
-from lla_func.landscape.engines._cost import choose
+from lla_func.landscape.engines._cost import candidates
 from lla_func.landscape.engines._engines import ENGINES, Run
 from lla_func.landscape.engines._plan import Plan, checked, halved
-from lla_func.landscape.engines._verify import agree, compare, tolerance
+from lla_func.landscape.engines._verify import agreement, tolerance, verify
 
 __all__ = [
     "ENGINES",
     "Plan",
     "Run",
-    "agree",
+    "agreement",
+    "candidates",
     "checked",
-    "choose",
-    "compare",
     "compiler",
     "halved",
     "tolerance",
+    "verify",
 ]

@@ -1,7 +1,7 @@
 """The compiled engine: what the hoisted engine does at each point, fused by ``torch.compile``.
 
-Compilation takes tens of seconds on a CPU, so it pays in jobs of many minutes; only there a trial takes it up. It needs
-a C++ compiler; without one the hoisted engine runs the same graph as it is.
+Compilation takes tens of seconds on a CPU, so it pays in evaluations of many minutes; only there autotuning takes it
+up. It needs a C++ compiler; without one the hoisted engine runs the same graph as it is.
 """
 
 from __future__ import annotations

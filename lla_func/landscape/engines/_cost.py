@@ -18,7 +18,7 @@ from lla_func.geometry import Chart
 from lla_func.graph import RULES
 from lla_func.objective import Objective, beginning, loss_at, samples, value
 
-__all__ = ["Census", "choose", "take"]
+__all__ = ["Cost", "candidates", "cost_of"]
 
 aten = torch.ops.aten
 
@@ -35,15 +35,15 @@ REWRITTEN: Mapping[Any, float] = {
 }
 """How many times as long operations take as writing their result, where a rewrite saves nearly all of that."""
 
-TRIAL_SECONDS = 1.0
-"""Jobs nominally shorter than this are done before a trial would pay; without one the same call gives the same bits."""
+AUTOTUNE_SECONDS = 1.0
+"""Evaluations nominally shorter than this are over before autotuning pays; then the same call gives the same bits."""
 
 CALLING_SAVED = 0.5
 ELSEWHERE_SAVED = 0.08
 """The parts that are saved of calling operations, and of all that is neither hoisted nor rewritten: about."""
 
 EVALUATIONS = 8
-"""What recording, checking and a trial take, in evaluations of the loss."""
+"""What recording, checking and autotuning take, in evaluations of the loss."""
 
 TILE = 8
 """How many samples are enough to count on."""
@@ -52,7 +52,7 @@ FEWEST_POINTS = 16
 """With fewer points nothing but the loop is considered."""
 
 
-class Census(NamedTuple):
+class Cost(NamedTuple):
     """What one evaluation of the loss takes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Census(NamedTuple):
         flops: floating-point operations.
         largest: bytes of the largest result, for one sample.
         rewritten: bytes written by operations of :data:`REWRITTEN`, each times its factor.
-        hoisted: the nominal time of the work before the first operation that isn't affine, on one core.
+        hoisted: the nominal time of the work before the first operation that is not affine, on one core.
     """
 
     operations: int
@@ -89,14 +89,14 @@ def _work(bytes: float, flops: float) -> float:
     return bytes / BYTES_PER_SECOND + flops / FLOPS_PER_SECOND
 
 
-def take(objective: Objective, theta: Tensor) -> Census:
+def cost_of(objective: Objective, theta: Tensor) -> Cost:
     """Counts one evaluation of the loss on the first batch; where it may be cut, a small tile of it stands for it.
 
     Example:
         >>> from lla_func import from_loss
         >>> objective = from_loss(lambda theta, x: (x @ theta).sum(), torch.ones(4), [torch.ones(8, 4)])
-        >>> take(objective, objective.theta)
-        Census(operations=2, bytes=36, flops=0, largest=4, rewritten=0, hoisted=3.6e-09)
+        >>> cost_of(objective, objective.theta)
+        Cost(operations=2, bytes=36, flops=0, largest=4, rewritten=0, hoisted=3.6e-09)
     """
     counter = _Counter()
     batch = next(iter(objective.batches))
@@ -104,7 +104,7 @@ def take(objective: Objective, theta: Tensor) -> Census:
     with torch.no_grad(), counter:
         value(loss_at(objective, theta), theta, tile)
     scale = samples(batch) / samples(tile)
-    return Census(
+    return Cost(
         operations=counter.operations,
         bytes=int(scale * counter.bytes),
         flops=int(scale * counter.flops),
@@ -114,19 +114,19 @@ def take(objective: Objective, theta: Tensor) -> Census:
     )
 
 
-def choose(objective: Objective, chart: Chart, count: int) -> tuple[tuple[str, ...], bool]:
-    """The engines that may be fastest for ``count`` points, best first, and whether a trial against the loop pays."""
+def candidates(objective: Objective, chart: Chart, count: int) -> tuple[tuple[str, ...], bool]:
+    """The engines that may be fastest for ``count`` points, best first, and whether to time them against the loop."""
     if objective.adapt is not None or count < FEWEST_POINTS:
         return ("loop",), False
     if chart.origin.device.type != "cpu":
         return ("vmap", "hoisted"), True
-    census = take(objective, chart.origin)
+    cost = cost_of(objective, chart.origin)
     total = sum(samples(batch) for batch in objective.batches)
     ratio = total / samples(next(iter(objective.batches)))
-    seconds = census.seconds * ratio
-    cost = RECORDING_SECONDS * census.operations + EVALUATIONS * seconds
-    pays = census.saved * count * seconds > cost
-    return ("hoisted" if pays else "loop",), pays and count * seconds > TRIAL_SECONDS
+    seconds = cost.seconds * ratio
+    spent = RECORDING_SECONDS * cost.operations + EVALUATIONS * seconds
+    pays = cost.saved * count * seconds > spent
+    return ("hoisted" if pays else "loop",), pays and count * seconds > AUTOTUNE_SECONDS
 
 
 class _Counter(DispatchMode):

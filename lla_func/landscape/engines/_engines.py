@@ -2,9 +2,9 @@
 
 An engine is a function ``prepare(objective, chart, *, points_per_pass, samples_per_tile, channels_last,
 memory_budget)`` that returns ``(run, plan)``. ``run`` maps coefficients [N, K] of the chart's basis, float64, to the
-risk at each of the N points, float64 on the CPU; ``plan`` says how the work is cut. What can be done once for a job,
-the engine does in ``prepare``. Options that are None are the engine's to choose; options that don't concern an engine
-it ignores.
+risk at each of the N points, float64 on the CPU; ``plan`` says how the work is cut. What can be done once for an
+evaluation, the engine does in ``prepare``. Options that are None are the engine's to choose; options that do not
+concern an engine it ignores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Engine(Protocol):
         channels_last: bool | None = None,
         memory_budget: int | None = None,
     ) -> tuple[Run, Plan]:
-        """Prepares a job."""
+        """Prepares an evaluation."""
         ...
 
 

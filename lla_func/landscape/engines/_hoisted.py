@@ -1,8 +1,8 @@
 """The hoisted engine: what all points share is computed once, and only the rest at each point.
 
-The loss is recorded once (:mod:`.trace`), its operations are exchanged for cheaper equal ones (:mod:`.rewrite`), and
-the graph is split at the first values that aren't affine in the coefficients (:mod:`.rules`, :mod:`.split`). Then, for
-tiles of data small enough for the cache, constant values are computed once and affine ones once for each basis vector;
+The loss is recorded once, its operations are exchanged for cheaper equal ones, and the graph is partitioned at the
+first values that are not affine in the coefficients (:mod:`lla_func.graph`). Then, for tiles of data small enough for
+the cache, constant values are computed once and affine ones once for each basis vector;
 at a point they are combined, which replaces the first convolution or linear map by a weighted sum (:mod:`.combine`).
 Tiles, or points if there are few tiles, go to workers of one thread each (:mod:`.workers`).
 """
@@ -19,11 +19,21 @@ import torch
 from torch import Tensor
 
 from lla_func.geometry import Chart
-from lla_func.graph import Split, TraceError, footprint, hoist, program, record, reuse, signature, split
+from lla_func.graph import (
+    Partition,
+    RecordingError,
+    footprint,
+    generate,
+    hoist,
+    make_inplace,
+    partition,
+    record,
+    signature,
+)
 from lla_func.landscape.engines import _workers as workers
 from lla_func.landscape.engines._combine import Combination, combine_block, stacked
-from lla_func.landscape.engines._cost import take
-from lla_func.landscape.engines._plan import Plan, choose, even_tile, limits_of
+from lla_func.landscape.engines._cost import cost_of
+from lla_func.landscape.engines._plan import Plan, even_tile, limits_of, make_plan
 from lla_func.objective import Batch, Objective, beginning, combined, samples, tiles, weighed
 
 __all__ = ["prepare"]
@@ -44,29 +54,29 @@ def prepare(
     memory_budget: int | None = None,
     compile: Compile | None = None,
 ) -> tuple[Callable[[Tensor], Tensor], Plan]:
-    """Traces the loss and plans the job; see :mod:`lla_func.landscape.engines._engines` for the signature.
+    """Records the loss and plans the evaluation; see :mod:`lla_func.landscape.engines._engines` for the signature.
 
     Args:
         compile: applied to the function that is called at each point (or block of points).
 
     Raises:
-        TraceError: the loss adapts to each point, draws random numbers or branches on values.
+        RecordingError: the loss adapts to each point, draws random numbers or branches on values.
         MemoryError: the budget is too small for the smallest pass.
     """
     if objective.adapt is not None:
-        raise TraceError("the loss adapts to each point (recalibrated BatchNorm)")
+        raise RecordingError("the loss adapts to each point (recalibrated BatchNorm)")
     first = next(iter(objective.batches))
-    census = take(
+    cost = cost_of(
         objective, chart.origin
     )  # a first pass, too, before what it leaves behind could be recorded
     limits = limits_of(chart.origin.device)
-    likely = samples_per_tile or even_tile(samples(first), census.largest, limits.cache)
+    likely = samples_per_tile or even_tile(samples(first), cost.largest, limits.cache)
     probe = beginning(objective, likely)
-    parts = split(objective.loss, chart.origin, probe)
+    parts = partition(objective.loss, chart.origin, probe)
     if channels_last is None:
         channels_last = channels_last_is_faster(chart.origin.device)
     cut = partial(
-        choose,
+        make_plan,
         footprint(parts, samples(probe)),
         batch=samples(first),
         directions=len(chart.basis),
@@ -84,7 +94,7 @@ def prepare(
 
 
 def channels_last_is_faster(device: torch.device) -> bool:
-    """A guess at how convolutions like their images in float32, for where no trial finds out."""
+    """A guess at how convolutions like their images in float32, for where autotuning does not find out."""
     return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
 
 
@@ -100,7 +110,7 @@ class Hoisted:
         objective: Objective,
         chart: Chart,
         plan: Plan,
-        parts: dict[Hashable, Split],
+        parts: dict[Hashable, Partition],
         cut: Callable[..., Plan],
         compile: Compile | None,
     ) -> None:
@@ -124,15 +134,15 @@ class Hoisted:
             pieces = [piece for _, piece in counting]
             bindings = [self._bind(piece) for piece in pieces]
             results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
-            jobs = list(zip(bindings, pieces, results, strict=True))
+            tasks = list(zip(bindings, pieces, results, strict=True))
             before = sum(one.seconds_shared for one in self.bound.values())
-            for bound, data, _ in {id(job[0]): job for job in jobs}.values():
+            for bound, data, _ in {id(task[0]): task for task in tasks}.values():
                 bound.record(coefficients, data)
             if len(pieces) >= 2 * plan.workers:
-                workers.run([partial(p.tile, coefficients, d, out) for p, d, out in jobs], plan.workers)
+                workers.run([partial(p.tile, coefficients, d, out) for p, d, out in tasks], plan.workers)
                 share = 1 / plan.workers
             else:
-                for p, data, out in jobs:
+                for p, data, out in tasks:
                     count = max(1, min(4, len(coefficients) // (8 * plan.workers))) * plan.workers
                     workers.run(list(p.stretches(coefficients, data, out, count)), plan.workers)
                 share = 1.0
@@ -146,14 +156,14 @@ class Hoisted:
         key = signature(tile)
         if key not in self.bound:
             if len(self.bound) == MOST_SIGNATURES:
-                raise TraceError(f"its batches come in more than {MOST_SIGNATURES} shapes")
+                raise RecordingError(f"its batches come in more than {MOST_SIGNATURES} shapes")
             if key not in self.parts:
-                self.parts[key] = split(self.objective.loss, self.chart.origin, tile)
+                self.parts[key] = partition(self.objective.loss, self.chart.origin, tile)
             self.bound[key] = _Bound(self.parts[key], self.chart, self.plan, self.compile)
         return self.bound[key]
 
     def vary(self, plan: Plan, **changes: Any) -> tuple[Hoisted, Plan]:
-        """The same job under another plan; what was recorded is used again.
+        """The same evaluation under another plan; what was recorded is used again.
 
         Raises:
             MemoryError: the budget is too small for it.
@@ -168,7 +178,7 @@ class Hoisted:
 class _Bound:
     """A split loss bound to a chart, with each worker's storage for theta."""
 
-    def __init__(self, parts: Split, chart: Chart, plan: Plan, compile: Compile | None) -> None:
+    def __init__(self, parts: Partition, chart: Chart, plan: Plan, compile: Compile | None) -> None:
         self.parts = parts
         self.chart = chart
         self.plan = plan
@@ -245,8 +255,8 @@ class _Bound:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*batching rule.*")
             block = record(torch.func.vmap(at_point, in_dims=axes), theta, *combined, *constant)
-        reuse(block.graph, fresh=1 + len(combined))
-        run = program(block.graph, block.constants)
+        make_inplace(block.graph, fresh=1 + len(combined))
+        run = generate(block.graph, block.constants)
         self.block = run if self.compile is None else self.compile(run)
 
     def _block_values(self, points: Tensor, rows: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -1,7 +1,7 @@
-"""The plan: how the points and samples of a job are cut into pieces, from the sizes of what is computed.
+"""The plan: how the points and samples of an evaluation are cut into pieces, from the sizes of what is computed.
 
-:func:`choose` needs no clock: its plan follows from shapes, the processor's caches and the number of threads. What it
-can't know, a trial on the job's own points finds out (:mod:`lla_func.landscape._autotune`). Rounding depends on how
+:func:`make_plan` needs no clock: its plan follows from shapes, the processor's caches and the number of threads. What
+it cannot know, autotuning on its own points finds out (:mod:`lla_func.landscape._autotune`). Rounding depends on how
 work is cut, so a plan can be kept and followed again, which gives the same bits.
 """
 
@@ -17,7 +17,7 @@ from lla_func._torch import cache_size, free_memory
 from lla_func.errors import one_of, positive_int
 from lla_func.graph import Sizes
 
-__all__ = ["Limits", "Plan", "checked", "choose", "even_tile", "halved", "limits_of"]
+__all__ = ["Limits", "Plan", "checked", "even_tile", "halved", "limits_of", "make_plan"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -39,10 +39,10 @@ FEWEST_IN_PASS = 8
 """Fewer points in a pass save less than recording them together takes."""
 
 CHUNK = 256
-"""Points in one call of an engine that prepares each tile of data: enough that the preparation doesn't count."""
+"""Points in one call of an engine that prepares each tile of data: enough that the preparation does not count."""
 
 LARGEST = 2**31
-"""No job has more samples or points than this; what asks for more is damaged."""
+"""No evaluation has more samples or points than this; what asks for more is damaged."""
 
 BUDGET_SHARE = 0.25
 """The part of the free memory that is taken if no budget is given."""
@@ -65,7 +65,7 @@ class Limits(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How a job is cut.
+    """How an evaluation is cut.
 
     Attributes:
         engine: the engine's name.
@@ -136,7 +136,7 @@ def checked(plan: Plan | Mapping[str, Any], engines: Iterable[str]) -> Plan:
     return plan
 
 
-def choose(
+def make_plan(
     sizes: Sizes,
     *,
     batch: int,
@@ -150,7 +150,7 @@ def choose(
     memory_budget: int | None = None,
     limits: Limits,
 ) -> Plan:
-    """The plan for a job, without a trial.
+    """The plan for an evaluation, without autotuning.
 
     Args:
         sizes: what a sample and a point need.
@@ -170,7 +170,7 @@ def choose(
     Example:
         >>> sizes = Sizes(largest=4096, live=16384, total=32768, affine=0, theta=10000, operations=9, blocks=False)
         >>> limits = Limits(cache=2**19, calling=2**12, shared=2**22, free=2**34)
-        >>> choose(sizes, batch=2048, directions=2, separable=True, workers=2, limits=limits).samples_per_tile
+        >>> make_plan(sizes, batch=2048, directions=2, separable=True, workers=2, limits=limits).samples_per_tile
         256
     """
     budget = memory_budget if memory_budget is not None else int(BUDGET_SHARE * limits.free)

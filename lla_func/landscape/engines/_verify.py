@@ -1,4 +1,4 @@
-"""An engine is trusted after it agrees with the loop on two points of the job."""
+"""An engine is trusted after it agrees with the loop on two points of the evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines import _loop as loop
 from lla_func.objective import Objective
 
-__all__ = ["DisagreementError", "agree", "compare", "tolerance"]
+__all__ = ["DisagreementError", "agreement", "tolerance", "verify"]
 
 
 class DisagreementError(ArithmeticError):
@@ -21,11 +21,11 @@ def tolerance(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps ** 0.6
 
 
-def compare(objective: Objective, chart: Chart, coefficients: Tensor, losses: Tensor) -> dict[str, float]:
+def verify(objective: Objective, chart: Chart, coefficients: Tensor, losses: Tensor) -> dict[str, float]:
     """Compares losses with the loop's, at the first and the middle one of those that are finite.
 
     Args:
-        objective, chart: the job.
+        objective, chart: what is evaluated, and where.
         coefficients: of some points, [N, K].
         losses: an engine's, [N].
 
@@ -38,11 +38,11 @@ def compare(objective: Objective, chart: Chart, coefficients: Tensor, losses: Te
     finite = torch.isfinite(losses).nonzero().flatten().tolist() or list(range(len(losses)))
     places = sorted({finite[0], finite[len(finite) // 2]})
     run, _ = loop.prepare(objective, chart)
-    return agree(losses[places], run(coefficients[places]), chart.origin.dtype)
+    return agreement(losses[places], run(coefficients[places]), chart.origin.dtype)
 
 
-def agree(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, float]:
-    """Compares losses with the loop's at the same points; returns and raises what :func:`compare` does.
+def agreement(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Compares losses with the loop's at the same points; returns and raises what :func:`verify` does.
 
     Args:
         actual, expected: an engine's losses and the loop's, [n].

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from bridges.metrics import Loss
 from lla_func import chart
-from lla_func.graph._loss import trace
-from lla_func.graph._record import TraceError
+from lla_func.graph._loss import record_loss
+from lla_func.graph._record import RecordingError
 from lla_func.landscape._evaluate import evaluate
 from lla_func.landscape._evaluator import EngineFallbackWarning
 from lla_func.landscape.engines import _compiled as compiled
@@ -22,7 +22,7 @@ from lla_func.landscape.engines import _hoisted as hoisted
 from lla_func.landscape.engines import _loop as loop
 from lla_func.landscape.engines import _workers as workers
 from lla_func.landscape.engines._combine import Combination, combine_block, stacked
-from lla_func.landscape.engines._verify import DisagreementError, agree, compare
+from lla_func.landscape.engines._verify import DisagreementError, agreement, verify
 from lla_func.objective._objective import Objective, from_loss, risk
 from tests import cases
 
@@ -179,13 +179,15 @@ def writing(theta, batch, memory=torch.zeros(3, dtype=torch.float64)):  # noqa: 
 )
 def test_what_a_recording_would_repeat_wrongly_is_refused(loss, why):
     theta = torch.ones(3, dtype=torch.float64)
-    with pytest.raises(TraceError, match=why):
-        trace(loss, theta, ())
+    with pytest.raises(RecordingError, match=why):
+        record_loss(loss, theta, ())
 
 
 def test_values_that_depend_on_nothing_may_leave_torch():
     table = torch.arange(3.0, dtype=torch.float64)
-    recording = trace(lambda theta, batch: (theta * float(table.numpy().sum())).sum(), torch.ones(3), ())
+    recording = record_loss(
+        lambda theta, batch: (theta * float(table.numpy().sum())).sum(), torch.ones(3), ()
+    )
     assert recording(torch.ones(3)) == 9
 
 
@@ -230,28 +232,28 @@ def test_the_check_accepts_rounding_and_equal_holes_only():
     line = chart.line(objective.theta, torch.ones(1))
     rows = torch.tensor([[-2.0], [1.0], [3.0]])
     losses = torch.tensor([torch.nan, 2.0, 4.0], dtype=torch.float64).log()
-    assert compare(objective, line, rows, losses * (1 + 1e-6))["difference"] < 1e-5
-    compare(objective, line, rows[:1], losses[:1])
+    assert verify(objective, line, rows, losses * (1 + 1e-6))["difference"] < 1e-5
+    verify(objective, line, rows[:1], losses[:1])
     with pytest.raises(DisagreementError):
-        compare(objective, line, rows, losses * (1 + 1e-3))
+        verify(objective, line, rows, losses * (1 + 1e-3))
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-9, 1.0, 1e30])
 def test_the_check_is_as_strict_with_losses_of_any_size(size):
     expected = size * torch.tensor([3.0, 2.0, torch.inf, torch.nan], dtype=torch.float64)
-    assert agree(expected * (1 + 1e-6), expected, torch.float32)["difference"] == pytest.approx(
+    assert agreement(expected * (1 + 1e-6), expected, torch.float32)["difference"] == pytest.approx(
         1e-6, rel=1e-3
     )
     with pytest.raises(DisagreementError):
-        agree(expected * (1 + 1e-3), expected, torch.float32)
-    agree(0 * expected, 0 * expected, torch.float32)
+        agreement(expected * (1 + 1e-3), expected, torch.float32)
+    agreement(0 * expected, 0 * expected, torch.float32)
 
 
 def test_the_check_leaves_a_small_loss_the_rounding_of_a_large_one():
     expected = torch.tensor([10.0, 1e-7], dtype=torch.float64)
-    agree(expected + torch.tensor([0.0, 1e-7]), expected, torch.float32)
+    agreement(expected + torch.tensor([0.0, 1e-7]), expected, torch.float32)
     with pytest.raises(DisagreementError):
-        agree(expected + torch.tensor([0.0, 1e-3]), expected, torch.float32)
+        agreement(expected + torch.tensor([0.0, 1e-3]), expected, torch.float32)
 
 
 def test_losses_that_are_not_finite_stay_so():
@@ -340,10 +342,10 @@ def test_losses_that_are_wrong_at_the_first_or_the_middle_point_are_not_trusted(
     line = chart.line(objective.theta, torch.ones(1))
     rows = torch.arange(5.0)[:, None]
     losses = (1 + rows[:, 0].double()).square()
-    compare(objective, line, rows, losses)
+    verify(objective, line, rows, losses)
     losses[wrong] *= 1.01
     with pytest.raises(DisagreementError):
-        compare(objective, line, rows, losses)
+        verify(objective, line, rows, losses)
 
 
 @pytest.mark.parametrize("engine", ["vmap", "loop", "auto"])

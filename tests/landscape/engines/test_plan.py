@@ -12,9 +12,9 @@ from lla_func._torch._memory import free_memory
 from lla_func.graph import Sizes
 from lla_func.landscape._evaluate import evaluate
 from lla_func.landscape._evaluator import EngineFallbackWarning
-from lla_func.landscape.engines import _cost as census
+from lla_func.landscape.engines import _cost as cost
 from lla_func.landscape.engines import _hoisted as hoisted
-from lla_func.landscape.engines._plan import Limits, Plan, choose, halved
+from lla_func.landscape.engines._plan import Limits, Plan, halved, make_plan
 from lla_func.objective._objective import from_loss
 from tests import cases
 
@@ -31,7 +31,7 @@ def plan_of(sizes=CONV, **options) -> Plan:
         "memory_budget": 2**30,
         "limits": Limits(cache=2**19, calling=2**12, shared=2**22, free=2**34),
     }
-    return choose(sizes, **(given | options))
+    return make_plan(sizes, **(given | options))
 
 
 def test_tiles_fit_the_cache_and_share_the_batch_evenly():
@@ -107,12 +107,12 @@ def test_the_plan_is_the_same_in_every_run():
 
 def test_a_census_does_not_depend_on_the_clock():
     objective = cases.objective("cnn")
-    assert census.take(objective, objective.theta) == census.take(objective, objective.theta)
+    assert cost.cost_of(objective, objective.theta) == cost.cost_of(objective, objective.theta)
 
 
 def test_floating_point_operations_of_a_matrix_product_are_counted():
     objective = from_loss(lambda t, x: (x @ t.view(4, 5)).sum(), torch.ones(20), [torch.ones(3, 4)])
-    assert census.take(objective, objective.theta).flops == 2 * 3 * 4 * 5
+    assert cost.cost_of(objective, objective.theta).flops == 2 * 3 * 4 * 5
 
 
 def test_large_jobs_are_hoisted_and_small_ones_looped():
@@ -120,17 +120,17 @@ def test_large_jobs_are_hoisted_and_small_ones_looped():
     x = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
     y = torch.arange(4096) % 4
     objective = Loss(nn.CrossEntropyLoss(), x, y).objective(model)
-    assert census.choose(objective, plane_of(objective), 1000)[0] == ("hoisted",)
-    assert census.choose(objective, plane_of(objective), 4) == (("loop",), False)
+    assert cost.candidates(objective, plane_of(objective), 1000)[0] == ("hoisted",)
+    assert cost.candidates(objective, plane_of(objective), 4) == (("loop",), False)
     small = Loss(nn.CrossEntropyLoss(), x[:2], y[:2]).objective(model)
-    assert census.choose(small, plane_of(small), 20) == (("loop",), False)
+    assert cost.candidates(small, plane_of(small), 20) == (("loop",), False)
 
 
 def test_what_hoisting_saves_depends_on_where_the_work_is():
     def saved(*layers: nn.Module) -> float:
         x = torch.randn(2048, 64, generator=torch.Generator().manual_seed(0))
         objective = Loss(nn.CrossEntropyLoss(), x, torch.arange(2048) % 4).objective(nn.Sequential(*layers))
-        return census.take(objective, objective.theta).saved
+        return cost.cost_of(objective, objective.theta).saved
 
     early = saved(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 4))
     late = saved(nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 512))

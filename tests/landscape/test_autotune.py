@@ -10,7 +10,7 @@ from torch import nn
 
 from bridges.metrics import Loss
 from lla_func import chart
-from lla_func.landscape import _autotune as trial
+from lla_func.landscape import _autotune
 from lla_func.landscape import _evaluator as evaluator
 from lla_func.landscape._evaluate import evaluate
 from lla_func.landscape._evaluator import EngineFallbackWarning
@@ -29,8 +29,8 @@ COORDS = chart.mesh(AXIS, AXIS)
 
 @pytest.fixture(autouse=True)
 def _even_small_jobs_are_tried(monkeypatch):
-    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("hoisted",), True))
-    monkeypatch.setattr(trial, "SHARE", 10.0)
+    monkeypatch.setattr(evaluator, "candidates", lambda objective, chart, count: (("hoisted",), True))
+    monkeypatch.setattr(_autotune, "SHARE", 10.0)
 
 
 def plane_of(objective: Objective) -> chart.Chart:
@@ -59,7 +59,7 @@ def slowed(prepare, seconds: float, factor: float = 1.0):
 def test_the_fastest_engine_wins_and_all_rates_are_told(slow, monkeypatch):
     objective = cases.objective("mlp")
     prepare = slowed({"loop": loop, "hoisted": hoisted}[slow].prepare, 5e-3)
-    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, slow: prepare})
+    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, slow: prepare})
     monkeypatch.setattr(evaluator, "ENGINES", {**ENGINES, slow: prepare})
     landscape = evaluate(objective, plane_of(objective), COORDS)
     rates = {rate["engine"]: rate["seconds_per_point"] for rate in landscape.diagnostics["rates"]}
@@ -83,7 +83,9 @@ def test_the_plan_of_a_trial_gives_the_same_bits_again(name):
 
 def test_a_contender_that_disagrees_is_not_trusted(monkeypatch):
     objective = cases.objective("mlp")
-    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "hoisted": slowed(hoisted.prepare, 0.0, factor=1.01)})
+    monkeypatch.setattr(
+        _autotune, "ENGINES", {**ENGINES, "hoisted": slowed(hoisted.prepare, 0.0, factor=1.01)}
+    )
     with pytest.warns(EngineFallbackWarning, match="DisagreementError"):
         landscape = evaluate(objective, plane_of(objective), COORDS)
     assert landscape.diagnostics["engine"] == "loop"
@@ -92,7 +94,7 @@ def test_a_contender_that_disagrees_is_not_trusted(monkeypatch):
     )
     coefficients = COORDS[:20].to(objective.theta)
     with pytest.raises(DisagreementError):
-        trial.hold(objective, plane_of(objective), coefficients, count=144, options={})
+        _autotune.autotune(objective, plane_of(objective), coefficients, count=144, options={})
 
 
 def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
@@ -108,11 +110,11 @@ def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
 
         return failing, plan
 
-    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": narrow})
-    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("vmap",), True))
-    monkeypatch.setattr(trial, "MARGIN", 0.0)
+    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "vmap": narrow})
+    monkeypatch.setattr(evaluator, "candidates", lambda objective, chart, count: (("vmap",), True))
+    monkeypatch.setattr(_autotune, "MARGIN", 0.0)
     coefficients = COORDS[:20]
-    outcome = trial.hold(
+    outcome = _autotune.autotune(
         objective,
         plane_of(objective),
         coefficients,
@@ -129,12 +131,12 @@ def test_of_several_engines_one_that_fails_is_out(monkeypatch):
     def failing(*arguments, **options):
         raise TypeError("not today")
 
-    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": failing})
-    monkeypatch.setattr(evaluator, "choose", lambda objective, chart, count: (("vmap", "hoisted"), True))
+    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "vmap": failing})
+    monkeypatch.setattr(evaluator, "candidates", lambda objective, chart, count: (("vmap", "hoisted"), True))
     told = evaluate(objective, plane_of(objective), COORDS).diagnostics
     assert told["engine"] in ("loop", "hoisted")
     assert {rate["engine"]: rate.get("failed") for rate in told["rates"]}["vmap"] == "TypeError"
-    monkeypatch.setattr(trial, "ENGINES", {**ENGINES, "vmap": failing, "hoisted": failing})
+    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "vmap": failing, "hoisted": failing})
     with pytest.warns(EngineFallbackWarning, match="not today"):
         assert evaluate(objective, plane_of(objective), COORDS).diagnostics["engine"] == "loop"
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from lla_func.graph import _affine as rules
-from lla_func.graph import _partition as split
+from lla_func.graph import _affine, _partition
 from lla_func.graph import _rewrite as rewrite
 from lla_func.graph._affine import RULES, classify
-from lla_func.graph._loss import trace
+from lla_func.graph._loss import record_loss
 from lla_func.graph._partition import hoist
 from tests.graphs import uses
 
@@ -102,13 +101,13 @@ NOT_AFFINE = {
 }
 
 
-def prepared(function: Callable[[Tensor, Tensor], Tensor]) -> split.Split:
+def prepared(function: Callable[[Tensor, Tensor], Tensor]) -> _partition.Partition:
     theta = torch.ones(P, dtype=torch.float64)
 
     def loss(theta: Tensor, batch: Tensor) -> Tensor:  # the sine keeps the value itself at the frontier
         return function(theta, batch).sin()
 
-    return split.split(loss, theta, X)
+    return _partition.partition(loss, theta, X)
 
 
 def frontier_is_exact(function: Callable[[Tensor, Tensor], Tensor]) -> bool:
@@ -126,7 +125,7 @@ def frontier_is_exact(function: Callable[[Tensor, Tensor], Tensor]) -> bool:
 
 
 def recorded(operation: Callable) -> fx.Graph:
-    graph = trace(AFFINE[operation], torch.ones(P, dtype=torch.float64), X).graph
+    graph = record_loss(AFFINE[operation], torch.ones(P, dtype=torch.float64), X).graph
     if operation is aten.reshape.default:
         rewrite.forget_strides(graph)
     return graph
@@ -152,12 +151,12 @@ def test_the_rule_gives_the_exact_origin_and_directions(operation):
 @pytest.mark.parametrize("operation", AFFINE, ids=str)
 def test_without_its_rule_the_value_is_not_affine(operation, monkeypatch):
     graph = recorded(operation)
-    monkeypatch.setattr(rules, "RULES", {op: rule for op, rule in RULES.items() if op is not operation})
+    monkeypatch.setattr(_affine, "RULES", {op: rule for op, rule in RULES.items() if op is not operation})
     assert "general" in classify(graph).values()
 
 
 @pytest.mark.parametrize("what", NOT_AFFINE)
 def test_what_is_not_affine_is_computed_at_each_point(what):
-    graph = trace(NOT_AFFINE[what], torch.ones(P, dtype=torch.float64), X).graph
+    graph = record_loss(NOT_AFFINE[what], torch.ones(P, dtype=torch.float64), X).graph
     assert "general" in classify(graph).values()
     assert frontier_is_exact(NOT_AFFINE[what])

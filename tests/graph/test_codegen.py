@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from lla_func.graph._codegen import BINDINGS, program
+from lla_func.graph._codegen import BINDINGS, generate
 from lla_func.graph._record import record
 
 aten = torch.ops.aten
@@ -71,7 +71,7 @@ def test_constants_of_any_kind_reach_the_operation():
     half = graph.call_function(aten._to_copy.default, (padded,), {"dtype": torch.float32})
     table = graph.create_node("get_attr", "table", name="table")
     graph.output(graph.call_function(aten.cat.default, ([half, table],)))
-    run = program(graph, {"table": torch.zeros(1)})
+    run = generate(graph, {"table": torch.zeros(1)})
     assert torch.equal(run(torch.ones(1, dtype=torch.float64)), torch.tensor([-math.inf, 1.0, 0.0]))
 
 
@@ -83,7 +83,7 @@ def test_values_are_dropped_after_their_last_use():
 
     x = torch.zeros(2**18)
     recording = record(chain, x)
-    run = program(recording.graph, recording.constants)
+    run = generate(recording.graph, recording.constants)
     alive: list[int] = []
 
     class Watching(torch.utils._python_dispatch.TorchDispatchMode):
