@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lla_func._torch import Meter, differentiable, explained
-from lla_func.hessian._autotune import Build, Built, Plan, Product
+from lla_func.hessian._autotune import Build, Built, KernelChoice, Product
 from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.spectrum import Operator
 
@@ -23,7 +23,7 @@ def assemble(
     objective: Objective,
     build: Build,
     point: Tensor,
-    plan: Plan,
+    choice: KernelChoice,
     *,
     name: str,
     tile: int,
@@ -39,27 +39,27 @@ def assemble(
         objective: where the data and the weights come from.
         build: makes the product with the loss on one piece of data.
         point: where it does so; gives the dimension, dtype and device of vectors.
-        plan: how products are computed.
+        choice: how products are computed.
         name: of the operator; the kernel is added to it.
         tile: the most samples in a piece, if the objective may be cut.
         memory: in bytes.
         built: a product that is there already.
     """
-    for used in plan.kernels:
+    for used in choice.kernels:
         kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory, built=built)
         if kept is not None:
             break
     else:
-        used = plan.streaming
+        used = choice.streaming
     name = f"{name} ({used})"
-    rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if plan.batched else 1
+    rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if choice.batched else 1
 
     def products() -> Iterator[tuple[float, Product]]:
         if kept is not None:
             yield from kept
         else:
             for weight, piece in pieces(objective, tile):
-                yield weight, build(plan.streaming, piece)
+                yield weight, build(choice.streaming, piece)
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)

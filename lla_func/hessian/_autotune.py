@@ -1,4 +1,4 @@
-"""Which kernel to use: settled by a rule without a clock, or found by timing each on a few samples."""
+"""Which kernel to use: chosen by size, without a clock, or found by timing each on a few samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lla_func._torch import Meter, differentiable, raise_if_interrupted
 from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.spectrum import probes
 
-__all__ = ["Build", "Built", "Plan", "Product", "rehearse", "settle"]
+__all__ = ["Build", "Built", "KernelChoice", "Product", "autotune", "choose_by_size"]
 
 Product = Callable[[Tensor], Tensor]
 """A linear map [P] -> [P]."""
@@ -22,7 +22,7 @@ Build = Callable[[str, Batch], Product]
 """Maps the name of a kernel and a piece of data to the product with the loss on this piece."""
 
 GRADIENT_SECONDS = 0.05
-"""The time that a gradient may take on the samples of a rehearsal, whose work is that of some 30 gradients."""
+"""The time that a gradient may take on the samples of autotuning, whose work is that of some 30 gradients."""
 NOT_FINITE = (
     "products have NaN or infinite values. Look for such values in the data, and for functions whose derivatives "
     "are infinite at the point under study (sqrt or log at 0)"
@@ -32,11 +32,13 @@ PRODUCTS_AHEAD = 100
 
 SMALL, LARGE = 1_000_000, 10_000_000
 """Parameters times samples: below the first nothing is tried, from the second on building a kernel pays."""
+BUILDING = 7
+"""How many times what it keeps ``linearize`` takes at most while it is built (3 to 7 times were measured)."""
 LONG_SECONDS = 0.5
 """From when on a call counts as long."""
 
 
-class Plan(NamedTuple):
+class KernelChoice(NamedTuple):
     """How products are computed.
 
     Attributes:
@@ -59,22 +61,22 @@ class Built(NamedTuple):
     kept: int
 
 
-def rehearse(
+def autotune(
     objective: Objective, build: Build, point: Tensor, kernels: Sequence[str], *, blocks: str = "auto"
-) -> Plan:
+) -> KernelChoice:
     """Chooses how to compute products by trying it on the beginning of the data.
 
     A kernel that fails, or whose product differs from that of the first one that works, is out. Of the others the
     fastest is taken. The first wins unless another is at least a tenth faster, so that noise in the timings rarely
     decides; and whatever is chosen, results are the same to rounding. The same rule decides whether the vectors of a
     block go through together. Small problems take the first kernel that works, with the vectors of a block together
-    where that works: there a trial costs more than it can save, and without a clock the same call gives the same bits.
+    where that works: there autotuning costs more than it saves, and without a clock the same call gives the same bits.
 
     Args:
         objective: its first batch serves.
         build: makes products.
         point: gives the dimension, dtype and device of vectors.
-        kernels: the names to choose from, the favourite first.
+        kernels: the names to choose from, the favorite first.
         blocks: "auto", "vmap" or "rows".
 
     Raises:
@@ -92,7 +94,7 @@ def rehearse(
                 image = build(kernel, piece)(vectors[0]).detach()  # the first time is slower, and not timed
                 building, product = _timed(point.device, build, kernel, piece)
                 seconds = _least_time(point.device, product, vectors[0])
-            except Exception as error:  # whatever ails one kernel, the next one may do without it
+            except Exception as error:  # the next kernel may do without what this one lacks
                 raise_if_interrupted(error)
                 failures.append(error)
                 continue
@@ -110,23 +112,33 @@ def rehearse(
         _, seconds, product = found[kernel]
         most = math.inf if small else 0.9 * len(vectors) * seconds
         batched = blocks == "vmap" or (blocks == "auto" and _batching_pays(product, vectors, most))
-    return Plan((kernel, *others), streaming, batched)
+    return KernelChoice((kernel, *others), streaming, batched)
 
 
-def settle(
-    objective: Objective, build: Build, point: Tensor, kernels: Sequence[str], *, blocks: str = "auto"
-) -> tuple[Plan, Built | None]:
+def choose_by_size(
+    objective: Objective,
+    build: Build,
+    point: Tensor,
+    kernels: Sequence[str],
+    *,
+    blocks: str = "auto",
+    tile: int,
+    memory: float,
+) -> tuple[KernelChoice, Built | None]:
     """Chooses how to compute products without a clock, so that the same call always gives the same bits.
 
     The first kernel that works is taken; where there is much to do, ``linearize`` is asked first, whose products are
-    the fastest once it is built (on LeNet with 1,797 samples 0.17 s against 0.21 s, after 0.8 s). The vectors of a
-    block go through together where that works and the work is small, so that overhead dominates.
+    the fastest once it is built (on LeNet with 1,797 samples 0.17 s against 0.21 s, after 0.8 s), unless building it
+    would take more memory than there is. The vectors of a block go through together where that works and the work is
+    small, so that overhead dominates.
 
     Args:
-        objective, build, point, kernels, blocks: as for :func:`rehearse`.
+        objective, build, point, kernels, blocks: as for :func:`autotune`.
+        tile: the most samples in a piece, if the objective may be cut.
+        memory: bytes for what is kept between products; with 0 there is nothing to fit in.
 
     Returns:
-        the plan, and what was built for the trial if that was on a whole batch.
+        the choice, and what was built to try it, if that was on a whole batch.
 
     Raises:
         RuntimeError: no kernel works; the error is that of the first one.
@@ -135,31 +147,36 @@ def settle(
     work = len(point) * samples(batch)
     if work >= LARGE and "linearize" in kernels:
         kernels = ("linearize", *(kernel for kernel in kernels if kernel != "linearize"))
-    failures: list[Exception] = []
+    failures: dict[str, Exception] = {}
     with differentiable():
         piece = beginning(objective, 16)
+        larger = (min(tile, samples(batch)) if objective.separable else samples(batch)) / samples(piece)
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
                 with Meter() as meter:
                     product = build(kernel, piece)
                 product(vectors[0])
-            except Exception as error:  # whatever ails one kernel, the next one may do without it
+                # What is kept for the parameters, at least a vector of them, does not grow with the samples.
+                most = BUILDING * max(meter.kept() * larger - (larger - 1) * point.nbytes, meter.kept())
+                if kernel == "linearize" != kernels[-1] and 0 < memory < most:
+                    continue
+            except Exception as error:  # the next kernel may do without what this one lacks
                 raise_if_interrupted(error)
-                failures.append(error)
+                failures[kernel] = error
                 continue
             batched = blocks == "vmap" or (
                 blocks == "auto" and work < SMALL and _batching_pays(product, vectors, math.inf)
             )
             # Building anew in each call is what linearize is bad at.
-            plan = Plan((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
-            return plan, Built(kernel, piece, product, meter.kept()) if piece is batch else None
+            choice = KernelChoice((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
+            return choice, Built(kernel, piece, product, meter.kept()) if piece is batch else None
     # That of vjp says most: it asks for the least.
-    raise failures[kernels.index("vjp") if "vjp" in kernels else 0]
+    raise failures["vjp" if "vjp" in failures else kernels[0]]
 
 
 def _beginning(objective: Objective) -> Batch:
-    """As many of the first samples as keep a rehearsal short, from 16 to 256; the first batch if it can't be cut."""
+    """As many of the first samples as keep autotuning short, from 16 to 256; the first batch if it cannot be cut."""
     few = beginning(objective, 16)
     if not objective.separable:
         return few

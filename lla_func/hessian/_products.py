@@ -10,7 +10,7 @@ Four symmetric matrices of an objective, each over all its data and weighted as 
 All take the same options. ``parameters`` restricts the matrix to parameters whose names match shell-style patterns,
 such as ``"layer1.*"``: a diagonal block, for vectors of its own length. ``kernel`` says how to differentiate
 (:mod:`lla_func.hessian._kernels`) and is named in ``Operator.name``; the choice changes results by rounding only. By
-default it is settled without a clock, so that results are bit for bit the same from run to run.
+default it is chosen without a clock, so that results are bit for bit the same from run to run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number
-from lla_func.hessian._autotune import Plan, Product
-from lla_func.hessian._factors import check_factors, outputs_and_criterion, sample_losses, sample_weights
+from lla_func.hessian._autotune import KernelChoice, Product
+from lla_func.hessian._gauss_newton import (
+    check_composition,
+    outputs_and_criterion,
+    sample_losses,
+    sample_weights,
+)
 from lla_func.hessian._kernels import KERNELS, gradient
 from lla_func.hessian._request import carry_out, prepare
 from lla_func.objective import Batch, Objective
@@ -49,7 +54,7 @@ def hessian(
         objective: the loss and its data.
         parameters: name patterns of the parameters to restrict it to; all by default.
         kernel: "vjp", "linearize" or "recompute"; "timed" to try them on some samples and take the fastest, which may
-            change the last bits from run to run; or "auto" to settle it by the size of the problem, without a clock.
+            change the last bits from run to run; or "auto" to choose by the size of the problem, without a clock.
         blocks: "vmap" to compute the products with the vectors of a block together, "rows" for one after another,
             or "auto" to take the faster.
         tile: the most samples in a piece of data, if the objective is separable; 1024 by default.
@@ -71,12 +76,14 @@ def hessian(
         >>> hessian(curve, kernel="vjp").matvec(torch.ones(2))
         tensor([ 6., 12.])
     """
-    job = prepare(objective, "hessian", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
+    request = prepare(
+        objective, "hessian", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory
+    )
 
     def build(kernel: str, batch: Batch) -> Product:
-        return KERNELS[kernel].hessian(lambda x: objective.loss(job.theta(x), batch), job.point)
+        return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.point)
 
-    return carry_out(objective, build, job, probe=probe)
+    return carry_out(objective, build, request, probe=probe)
 
 
 def ggn(
@@ -116,7 +123,7 @@ def ggn(
         >>> ggn(fit, kernel="vjp").matvec(torch.ones(1))
         tensor([5.])
     """
-    job = prepare(objective, "ggn", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
+    request = prepare(objective, "ggn", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
     if objective.outputs is None or objective.criterion is None:
         raise ValueError(
             "objective does not say which part of the loss is the model and which the criterion, which ggn needs; pass "
@@ -124,11 +131,13 @@ def ggn(
         )
 
     def build(kernel: str, batch: Batch) -> Product:
-        return KERNELS[kernel].gauss_newton(*outputs_and_criterion(objective, batch, job.theta), job.point)
+        return KERNELS[kernel].gauss_newton(
+            *outputs_and_criterion(objective, batch, request.theta), request.point
+        )
 
     if probe:
-        check_factors(objective)
-    return carry_out(objective, build, job, probe=probe)
+        check_composition(objective)
+    return carry_out(objective, build, request, probe=probe)
 
 
 def fisher(
@@ -166,7 +175,7 @@ def fisher(
         >>> fisher(linear, kernel="vjp").matvec(torch.ones(1))
         tensor([5.])
     """
-    job = prepare(objective, "fisher", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
+    request = prepare(objective, "fisher", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
     if not objective.separable:
         raise ValueError(
             "objective is not separable, so there are no gradients of single samples, which fisher needs: the loss of "
@@ -177,12 +186,12 @@ def fisher(
     def build(kernel: str, batch: Batch) -> Product:
         weights, batch = sample_weights(objective, batch)
         return KERNELS[kernel].gauss_newton(
-            lambda x: sample_losses(objective, batch, job.theta(x)),
+            lambda x: sample_losses(objective, batch, request.theta(x)),
             lambda losses: (losses.square() * weights).sum() / 2,
-            job.point,
+            request.point,
         )
 
-    return carry_out(objective, build, job, probe=probe)
+    return carry_out(objective, build, request, probe=probe)
 
 
 def finite_difference(
@@ -215,24 +224,24 @@ def finite_difference(
         >>> [round(float(x), 6) for x in finite_difference(curve).matvec(torch.ones(2, dtype=torch.float64))]
         [6.0, 12.0]
     """
-    job = prepare(objective, "hessian", parameters, kernel="vjp", blocks="rows", tile=tile, memory=None)
-    rounding = torch.finfo(job.point.dtype).eps
+    request = prepare(objective, "hessian", parameters, kernel="vjp", blocks="rows", tile=tile, memory=None)
+    rounding = torch.finfo(request.point.dtype).eps
     if step is None:
-        length = rounding ** (1 / 3) * (1 + float(job.point.norm()))
+        length = rounding ** (1 / 3) * (1 + float(request.point.norm()))
     else:
         length = finite_number("step", step, above=0)
 
     def build(_: str, batch: Batch) -> Product:
         def slope(x: Tensor) -> Tensor:
-            return gradient(lambda x: objective.loss(job.theta(x), batch), x)
+            return gradient(lambda x: objective.loss(request.theta(x), batch), x)
 
         def product(v: Tensor) -> Tensor:
             if not (norm := float(v.norm())):
                 return torch.zeros_like(v)
             h = length / norm
-            return (slope(job.point + h * v) - slope(job.point - h * v)) / (2 * h)
+            return (slope(request.point + h * v) - slope(request.point - h * v)) / (2 * h)
 
         return product
 
-    plan = Plan(("finite difference",), "finite difference", batched=False)
-    return carry_out(objective, build, job, plan=plan, probe=probe, tolerance=0.1)
+    choice = KernelChoice(("finite difference",), "finite difference", batched=False)
+    return carry_out(objective, build, request, choice=choice, probe=probe, tolerance=0.1)

@@ -1,4 +1,4 @@
-"""Jobs: what is asked of an operator, checked; and how it is done."""
+"""Requests: what is asked of an operator, checked; and how it is done."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.overrides import TorchFunctionMode
 from lla_func._torch import differentiable, explained, free_memory, load_forward_mode, noticed
 from lla_func.errors import finite_number, flag, names, one_of, positive_int
 from lla_func.hessian._assembly import assemble
-from lla_func.hessian._autotune import Build, Plan, rehearse, settle
+from lla_func.hessian._autotune import Build, KernelChoice, autotune, choose_by_size
 from lla_func.hessian._kernels import KERNELS
 from lla_func.hessian._verify import check_reproducible, check_symmetric
 from lla_func.objective import Objective, beginning
 from lla_func.spectrum import Operator
 
-__all__ = ["Job", "carry_out", "check", "prepare"]
+__all__ = ["Request", "carry_out", "check", "prepare"]
 
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
 
 
-class Job(NamedTuple):
+class Request(NamedTuple):
     """What is asked of an operator.
 
     Attributes:
@@ -52,7 +52,7 @@ def prepare(
     blocks: str,
     tile: int | None,
     memory: float | None,
-) -> Job:
+) -> Request:
     """Checks what all operators have in common."""
     if not isinstance(objective, Objective):
         raise TypeError(
@@ -83,7 +83,7 @@ def prepare(
             )
         kernel = "vjp"
     load_forward_mode()
-    return Job(
+    return Request(
         name=name,
         point=point,
         theta=theta,
@@ -155,9 +155,9 @@ class _Derivatives(TorchFunctionMode):
 def carry_out(
     objective: Objective,
     build: Build,
-    job: Job,
+    request: Request,
     *,
-    plan: Plan | None = None,
+    choice: KernelChoice | None = None,
     probe: bool = True,
     tolerance: float | None = None,
 ) -> Operator:
@@ -166,28 +166,43 @@ def carry_out(
     Args:
         objective: the loss and its data.
         build: makes the product with the loss on one piece of data.
-        job: the checked options.
-        plan: how products are computed; by default as the job asks for.
+        request: the checked options.
+        choice: how products are computed; by default as the request asks for.
         probe: whether to test reproducibility and symmetry.
         tolerance: of the symmetry (:func:`lla_func.hessian.check_symmetric`).
     """
-    scale = abs(check_reproducible(objective, job.name)) if flag("probe", probe) else 0.0
-    if plan is None and job.kernel in KERNELS and job.blocks != "auto":
-        plan = Plan((job.kernel,), job.kernel, batched=job.blocks == "vmap")
+    scale = abs(check_reproducible(objective, request.name)) if flag("probe", probe) else 0.0
+    if choice is None and request.kernel in KERNELS and request.blocks != "auto":
+        choice = KernelChoice((request.kernel,), request.kernel, batched=request.blocks == "vmap")
     built = None
-    if plan is None:
-        kernels = (job.kernel,) if job.kernel in KERNELS else tuple(KERNELS)
-        with explained(job.name, tried=kernels):
-            if job.kernel == "timed":
-                plan = rehearse(objective, build, job.point, kernels, blocks=job.blocks)
+    if choice is None:
+        kernels = (request.kernel,) if request.kernel in KERNELS else tuple(KERNELS)
+        with explained(request.name, tried=kernels):
+            if request.kernel == "timed":
+                choice = autotune(objective, build, request.point, kernels, blocks=request.blocks)
             else:
-                plan, built = settle(objective, build, job.point, kernels, blocks=job.blocks)
+                choice, built = choose_by_size(
+                    objective,
+                    build,
+                    request.point,
+                    kernels,
+                    blocks=request.blocks,
+                    tile=request.tile,
+                    memory=request.memory,
+                )
     operator = assemble(
-        objective, build, job.point, plan, name=job.name, tile=job.tile, memory=job.memory, built=built
+        objective,
+        build,
+        request.point,
+        choice,
+        name=request.name,
+        tile=request.tile,
+        memory=request.memory,
+        built=built,
     )
     if probe:
         # Where products should vanish, rounding leaves some of the loss in them.
-        floor = 10 * torch.finfo(job.point.dtype).eps * scale
+        floor = 10 * torch.finfo(request.point.dtype).eps * scale
         # Stored data and a loss that came out the same twice need no third product; data that streams may change.
         stored = isinstance(objective.batches, (list, tuple))
         check_symmetric(operator, tolerance=tolerance, floor=floor, repeat=not stored)

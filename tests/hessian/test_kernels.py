@@ -14,8 +14,9 @@ from bridges.metrics import Loss
 from lla_func import products
 from lla_func._torch._memory import Meter
 from lla_func.graph._linearize import linearize
+from lla_func.hessian import _autotune
 from lla_func.hessian._assembly import assemble
-from lla_func.hessian._autotune import Plan, rehearse
+from lla_func.hessian._autotune import KernelChoice, autotune
 from lla_func.hessian._kernels import KERNELS
 from lla_func.objective._objective import from_loss
 from tests.cases import build
@@ -32,13 +33,13 @@ def test_a_kernel_that_keeps_less_is_taken_where_the_fastest_does_not_fit():
         sizes[kernel] = meter.kept()
         assert operator.dim
     assert 0 == sizes["recompute"] < sizes["vjp"] < sizes["linearize"]
-    plan = Plan(("linearize", "vjp"), "recompute", batched=False)
+    choice = KernelChoice(("linearize", "vjp"), "recompute", batched=False)
     for memory, kernel in ((2**30, "linearize"), (sizes["vjp"] + 64, "vjp"), (0, "recompute")):
         found = assemble(
             made,
             lambda kernel, batch: KERNELS[kernel].hessian(lambda t: made.loss(t, batch), made.theta),
             made.theta,
-            plan,
+            choice,
             name="matrix",
             tile=1024,
             memory=memory,
@@ -128,8 +129,8 @@ def test_products_carry_no_graph_and_read_no_mode_of_the_caller():
     assert v.grad is None
 
 
-def rehearsed(kernels, **options):
-    """The plan for made-up kernels: each a tuple (seconds to build, seconds a product takes, the product)."""
+def autotuned(kernels, **options):
+    """The choice for made-up kernels: each a tuple (seconds to build, seconds a product takes, the product)."""
     # Large enough not to count as small.
     made = from_loss(lambda t, b: t.square().sum(), draw(1000), [torch.zeros(1000)])
 
@@ -143,7 +144,7 @@ def rehearsed(kernels, **options):
 
         return apply
 
-    return rehearse(made, build, made.theta, tuple(kernels), **options)
+    return autotune(made, build, made.theta, tuple(kernels), **options)
 
 
 def failing(v):
@@ -151,15 +152,15 @@ def failing(v):
 
 
 def test_the_fastest_kernel_is_taken_and_the_others_stand_by():
-    plan = rehearsed(
+    choice = autotuned(
         {
             "slow": (0.0, 0.02, torch.neg),
             "fast": (0.04, 0.002, torch.neg),
             "middling": (0.0, 0.008, torch.neg),
         }
     )
-    assert plan.kernels == ("fast", "middling")
-    assert plan.streaming == "middling"
+    assert choice.kernels == ("fast", "middling")
+    assert choice.streaming == "middling"
 
 
 def test_a_small_problem_takes_the_first_kernel_that_works_without_a_look_at_the_clock():
@@ -169,35 +170,45 @@ def test_a_small_problem_takes_the_first_kernel_that_works_without_a_look_at_the
     def build(name, batch):
         return products_of[name]
 
-    assert rehearse(made, build, made.theta, tuple(products_of)) == Plan(("first",), "first", batched=True)
+    assert autotune(made, build, made.theta, tuple(products_of)) == KernelChoice(
+        ("first",), "first", batched=True
+    )
+
+
+@pytest.mark.parametrize(("memory", "kernel"), [(None, "linearize"), (2**20, "vjp"), (0, "recompute")])
+def test_linearize_is_left_where_its_building_would_not_fit(memory, kernel, monkeypatch):
+    monkeypatch.setattr(_autotune, "LARGE", 0)
+    data = torch.zeros(2000, 50, dtype=torch.float64)
+    made = from_loss(lambda t, x: (x + t).sin().square().mean(), draw(50), [data], separable=True)
+    assert products.hessian(made, memory=memory, tile=500).name == f"hessian ({kernel})"
 
 
 def test_the_first_kernel_is_taken_unless_another_is_clearly_faster():
-    assert rehearsed({"a": (0.0, 0.01, torch.neg), "b": (0.0, 0.0097, torch.neg)}).kernels[0] == "a"
+    assert autotuned({"a": (0.0, 0.01, torch.neg), "b": (0.0, 0.0097, torch.neg)}).kernels[0] == "a"
 
 
 def test_a_kernel_that_fails_or_disagrees_is_out():
-    plan = rehearsed(
+    choice = autotuned(
         {
             "broken": (0.0, 0.0, failing),
             "right": (0.0, 0.01, torch.neg),
             "wrong": (0.0, 0.0, lambda v: -1.01 * v),
         }
     )
-    assert plan == (("right",), "right", plan.batched)
+    assert choice == (("right",), "right", choice.batched)
     with pytest.raises(RuntimeError, match="not this one"):
-        rehearsed({"broken": (0.0, 0.0, failing)})
+        autotuned({"broken": (0.0, 0.0, failing)})
 
 
 def test_blocks_go_together_where_that_is_faster_and_gives_the_same():
-    assert rehearsed({"a": (0.0, 0.01, torch.neg)}).batched
-    assert not rehearsed({"a": (0.0, 0.01, torch.neg)}, blocks="rows").batched
+    assert autotuned({"a": (0.0, 0.01, torch.neg)}).batched
+    assert not autotuned({"a": (0.0, 0.01, torch.neg)}, blocks="rows").batched
 
     def without_rule(v):
         return v * float(v.sum())
 
-    assert not rehearsed({"a": (0.0, 0.01, without_rule)}).batched
-    assert rehearsed({"a": (0.0, 0.01, without_rule)}, blocks="vmap").batched
+    assert not autotuned({"a": (0.0, 0.01, without_rule)}).batched
+    assert autotuned({"a": (0.0, 0.01, without_rule)}, blocks="vmap").batched
 
 
 def test_a_linearisation_that_lost_sight_of_the_tangent_is_refused():
@@ -268,8 +279,8 @@ def test_the_only_piece_gives_its_product_back_as_it_is_but_never_the_vector_its
 
 def test_a_kernel_may_give_back_the_vector_itself_but_the_operator_does_not():
     made = from_loss(lambda t, b: t.sum(), draw(5), [torch.zeros(1)])
-    plan = Plan(("identity",), "identity", batched=False)
-    operator = assemble(made, lambda *_: lambda v: v, made.theta, plan, name="it", tile=1, memory=1e9)
+    choice = KernelChoice(("identity",), "identity", batched=False)
+    operator = assemble(made, lambda *_: lambda v: v, made.theta, choice, name="it", tile=1, memory=1e9)
     for v in (draw(5, seed=1), draw(2, 5, seed=1)):
         operator.matvec(v).zero_()
         assert v.any()

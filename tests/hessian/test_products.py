@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.autograd.functional import hessian as dense_hessian
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 
 from lla_func import products
 from lla_func._torch._differentiable import differentiable
+from lla_func.hessian import _autotune
 from lla_func.hessian._kernels import KERNELS
 from lla_func.objective._objective import from_loss, samples
 from tests.cases import CASES, every_case, objective
@@ -34,9 +37,18 @@ def test_the_hessian_is_that_of_two_reverse_passes(oracle, name, dtype, kernel):
 
 
 @every_case()
-def test_the_kernel_found_by_rehearsal_gives_the_hessian_too(oracle, name, dtype):
+@pytest.mark.parametrize("kernel", ["auto", "timed"])
+def test_a_kernel_that_is_chosen_gives_the_hessian_too(oracle, name, dtype, kernel, monkeypatch):
     made, expected = oracle[name]
-    operator = products.hessian(made)
+    monkeypatch.setattr(
+        _autotune, "SMALL", 0
+    )  # or the first kernel that works is taken, without a look at others
+    tried = []
+    for key, one in KERNELS.items():
+        watched = partial(lambda key, hessian, *args: tried.append(key) or hessian(*args), key, one.hessian)
+        monkeypatch.setitem(KERNELS, key, one._replace(hessian=watched))
+    operator = products.hessian(made, kernel=kernel)
+    assert set(tried) == (set(KERNELS) if kernel == "timed" else {"vjp"})
     block = draw(3, operator.dim)
     assert off(operator.matvec(block), block @ expected) < 1e-9
 

@@ -1,4 +1,4 @@
-"""Factors of a loss: the model's outputs and the criterion, or the losses of single samples and their mean."""
+"""The losses that a Gauss-Newton matrix is of: a criterion of outputs, or a mean of the losses of single samples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.utils import _pytree as pytree
 from lla_func._torch import raise_if_interrupted
 from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
-__all__ = ["check_factors", "outputs_and_criterion", "sample_losses", "sample_weights"]
+__all__ = ["check_composition", "outputs_and_criterion", "sample_losses", "sample_weights"]
 
 
 def outputs_and_criterion(
     objective: Objective, batch: Batch, theta: Callable[[Tensor], Any]
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """The two factors of the loss on a batch.
+    """The loss on a batch as a criterion of the model's outputs.
 
     Args:
         objective: with ``outputs`` and ``criterion``.
@@ -51,7 +51,7 @@ def outputs_and_criterion(
     return flat_outputs, of_flat_outputs
 
 
-def check_factors(objective: Objective) -> None:
+def check_composition(objective: Objective) -> None:
     """Raises unless the criterion of the outputs is the loss, on the first batch that counts."""
     assert objective.outputs is not None
     assert objective.criterion is not None
