@@ -172,6 +172,7 @@ def test_the_density_beside_a_landscape_takes_the_same_options():
             "quadratic=True needs the Hessian's own",
         ),
         ({"axes": "hessian", "parameters": "b", "freeze": "b"}, "nothing moves along hessian axes|dependent"),
+        ({"axes": torch.ones(2, 5), "mode": "adameq"}, "mode='adameq' needs axes='adam'"),
         ({"plan": {"engine": "rm"}}, r"plan\['engine'\]='rm' is not one of"),
     ],
 )

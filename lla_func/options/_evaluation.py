@@ -19,76 +19,48 @@ __all__ = ["Evaluation"]
 class Evaluation(Family):
     """How the points of a landscape are computed: the options of :func:`lla_func.evaluate`."""
 
-    engine: str = option(
-        "auto",
-        Word("auto", "loop", "vmap", "hoisted", "compiled"),
+    # fmt: off
+    engine: str = option("auto", Word("auto", "loop", "vmap", "hoisted", "compiled"), "--engine", help=
         'how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled. ``"loop"`` goes point by '
-        'point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what all points '
-        'share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through ``torch.compile``, for long '
-        'jobs. ``"auto"`` takes the fastest in a trial on the job\'s first points, or, in jobs of less than about a '
-        "second, the one that a count of operations suggests. Every engine but the loop is checked against the loop on "
-        "two points; one that cannot run the objective, or fails the check, gives way to the loop with an "
-        ':class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective cannot be recorded).',
-        "--engine",
-    )
-    points_per_pass: int | None = option(
-        None, Whole(), "how many points share each operation. Halved when memory runs out."
-    )
-    samples_per_tile: int | None = option(
-        None, Whole(), "how many samples are computed together, where batches may be cut."
-    )
-    channels_last: bool | None = option(
-        None, Flag(), "whether images have their channels innermost in memory."
-    )
-    plan: Any = option(
-        None,
-        Kind(),
+        'point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what all '
+        'points share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through ``torch.compile``, '
+        "for long jobs. ``\"auto\"`` takes the fastest in a trial on the job's first points, or, in jobs of less than "
+        "about a second, the one that a count of operations suggests. Every engine but the loop is checked against "
+        "the loop on two points; one that cannot run the objective, or fails the check, gives way to the loop with an "
+        ':class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective cannot be recorded).')
+    points_per_pass: int | None = option(None, Whole(), help=
+        "how many points share each operation. Halved when memory runs out.")
+    samples_per_tile: int | None = option(None, Whole(), help=
+        "how many samples are computed together, where batches may be cut.")
+    channels_last: bool | None = option(None, Flag(), help=
+        "whether images have their channels innermost in memory.")
+    plan: Any = option(None, Kind(), help=
         'a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the '
         "three options before. All engines and plans give the same losses to rounding; the same plan gives the same "
-        "bits, while a trial, which goes by the clock, may end with another plan in another run.",
-    )
-    memory_budget: int | None = option(
-        None,
-        Bytes(),
+        "bits, while a trial, which goes by the clock, may end with another plan in another run.")
+    memory_budget: int | None = option(None, Bytes(), "--memory", help=
         "bytes for everything beyond the data and the directions (default: a quarter of what is free). The hoisted "
-        "engine estimates its need from it before it allocates.",
-        "--memory",
-    )
-    sampling: str = option(
-        "grid",
-        Word("grid", "chebyshev"),
+        "engine estimates its need from it before it allocates.")
+    sampling: str = option("grid", Word("grid", "chebyshev"), help=
         '``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until the estimated error '
         "of a polynomial through them is within ``tol``, and interpolates; the points have to be a mesh. A surface "
-        'that is not smooth enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``.',
-    )
-    tol: float | None = option(
-        None,
-        Positive(),
+        'that is not smooth enough is evaluated at every point. What was done is in ``diagnostics["sampling"]``.')
+    tol: float | None = option(None, Positive(), "--tol", help=
         "evaluate fewer points and interpolate with an estimated error of so much of the range of the losses (0.01 is "
         "one percent); a needle narrower than the spacing of the points, about a sixth of the extent, can be missed. "
-        'For ``sampling="chebyshev"``, which needs it.',
-        "--tol",
-    )
-    log_tol: bool = option(
-        False, Flag(), "whether the log-loss has to be within ``tol`` of its range as well."
-    )
-    tf32: bool = option(
-        False,
-        Flag(),
+        'For ``sampling="chebyshev"``, which needs it.')
+    log_tol: bool = option(False, Flag(), help=
+        "whether the log-loss has to be within ``tol`` of its range as well.")
+    tf32: bool = option(False, Flag(), "--tf32", help=
         "let a GPU compute a quick preview with TensorFloat-32. Faster, with ten bits of mantissa and errors of about "
-        "1e-3; an engine's check against the loop then compares two such results.",
-        "--tf32",
-    )
-    store: str | Path | None = option(
-        None,
-        Kind("DIR"),
+        "1e-3; an engine's check against the loop then compares two such results.")
+    store: str | Path | None = option(None, Kind("DIR"), "--store", help=
         "keep finished points in a folder: the same call goes on where it stopped, and several processes that make it "
         "share the work. It goes on along the same plan, so that the losses are bit for bit those of an unbroken run; "
         "each process returns the whole landscape. :func:`lla_func.landscape.load_landscape` reads a finished folder, "
-        "and so does the same call.",
-        "--store",
-    )
-    progress: bool = option(False, Flag(), "whether to show a progress bar.")
+        "and so does the same call.")
+    progress: bool = option(False, Flag(), help="whether to show a progress bar.")
+    # fmt: on
 
     def agree(self) -> None:
         if self.sampling == "chebyshev" and self.tol is None:

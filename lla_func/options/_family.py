@@ -10,14 +10,14 @@ from lla_func.options._kinds import Kind
 __all__ = ["Family", "brief", "option"]
 
 
-def option(default: Any, kind: Kind, help: str, *flags: str) -> Any:
+def option(default: Any, kind: Kind, *flags: str, help: str) -> Any:
     """A field of a family.
 
     Args:
         default: where it is None, None is always allowed.
         kind: what its value may be.
-        help: for the docstrings of functions; the command's help shows what stands before the first full stop.
         flags: of the command.
+        help: for the docstrings of functions; the command's help shows what stands before the first full stop.
     """
     return field(default=default, metadata={"kind": kind, "help": help, "flags": flags})
 

@@ -21,36 +21,20 @@ RUNS = 10_000
 class Products(Family):
     """What both front doors ask of the Hessian: which matrix, how its products are formed, and the criteria."""
 
-    calc_crit: bool = option(
-        False,
-        Flag(),
-        "also compute the Hessian criteria. They are r_e and K_hn, of the spectral density, which they need.",
-        "-hc",
-        "--calc_crit",
-    )
-    n_kh: float = option(0.5, Positive(), "power in the criterion K_hn.", "--nkh")
-    n_v: int = option(
-        1,
-        Whole(),
-        "runs of the density, each from its own random vector. With 3 and more K_hn comes with its spread.",
-        "--n_v",
-    )
-    curvature: str = option(
-        "hessian",
-        Word("hessian", "ggn", "fisher", "finite_difference"),
-        "which matrix: hessian, ggn, fisher or, as a last resort, finite_difference.",
-        "--curvature",
-    )
-    kernel: str = option(
-        "auto",
-        Word("auto", "timed", "vjp", "linearize", "recompute"),
+    # fmt: off
+    calc_crit: bool = option(False, Flag(), "-hc", "--calc_crit", help=
+        "also compute the Hessian criteria. They are r_e and K_hn, of the spectral density, which they need.")
+    n_kh: float = option(0.5, Positive(), "--nkh", help="power in the criterion K_hn.")
+    n_v: int = option(1, Whole(), "--n_v", help=
+        "runs of the density, each from its own random vector. With 3 and more K_hn comes with its spread.")
+    curvature: str = option("hessian", Word("hessian", "ggn", "fisher", "finite_difference"), "--curvature", help=
+        "which matrix: hessian, ggn, fisher or, as a last resort, finite_difference.")
+    kernel: str = option("auto", Word("auto", "timed", "vjp", "linearize", "recompute"), "--kernel", help=
         "how Hessian products are formed: auto, timed, vjp, linearize or recompute. See "
-        ":func:`lla_func.hessian.hessian`.",
-        "--kernel",
-    )
-    parameters: str | Iterable[str] | None = option(
-        None, Names(), "restrict the Hessian to parameters by name ('fc1.*').", "--parameters"
-    )
+        ":func:`lla_func.hessian.hessian`.")
+    parameters: str | Iterable[str] | None = option(None, Names(), "--parameters", help=
+        "restrict the Hessian to parameters by name ('fc1.*').")
+    # fmt: on
 
     def agree(self) -> None:
         positive_int("n_v", self.n_v, most=RUNS)
@@ -69,16 +53,13 @@ class Products(Family):
 class Hessian(Products):
     """The Hessian beside a landscape: its density, and axes along its eigenvectors."""
 
-    eval_hessian: bool = option(
-        False, Flag(), "also compute the Hessian's spectral density.", "-he", "--hessian"
-    )
-    hessian_pair: str = option(
-        "top",
-        Word("top", "extremes"),
+    # fmt: off
+    eval_hessian: bool = option(False, Flag(), "-he", "--hessian", help=
+        "also compute the Hessian's spectral density.")
+    hessian_pair: str = option("top", Word("top", "extremes"), "--hessian_pair", help=
         "eigenvectors of axes hessian: top (the two of largest magnitude) or extremes (largest and smallest). The "
-        "latter show saddles.",
-        "--hessian_pair",
-    )
+        "latter show saddles.")
+    # fmt: on
 
     def agree(self) -> None:
         super().agree()
@@ -96,47 +77,30 @@ class Hessian(Products):
 class Spectrum(Products):
     """What of the spectrum is computed, and how exactly."""
 
-    eigs: bool = option(False, Flag(), "compute eigenvalues and eigenvectors.")
-    top_n: int = option(2, Whole(), "eigenvalues to compute.", "--top_n")
-    eigs_n_iter: int = option(100, Whole(), "the most products for each.", "--eigs_n_iter")
-    eigs_tol: float = option(
-        1e-3,
-        Positive(),
-        "the largest residual norm of eigenpairs, relative to the largest eigenvalue.",
-        "--eigs_tol",
-    )
-    which: str = option(
-        "magnitude",
-        Word("magnitude", "largest", "smallest", "both"),
-        'the eigenpairs, ``"magnitude"``, ``"largest"``, ``"smallest"`` or ``"both"`` ends.',
-    )
-    trace: bool = option(False, Flag(), "compute the trace.")
-    trace_n_iter: int = option(100, Whole(), "the most products for the trace.", "--trace_n_iter")
-    trace_tol: float = option(
-        1e-3,
-        Positive(),
-        "the standard error of the trace to reach, relative to the mean size of the samples.",
-        "--trace_tol",
-    )
-    esd: bool = option(True, Flag(), "compute the spectral density.")
-    esd_n_iter: int = option(100, Whole(), "Lanczos steps of each run of the density.", "--esd_n_iter")
-    max_v: int | None = option(
-        None, Whole(2), "the most Lanczos vectors held (default: all that fit in 1 GB).", "--max_v"
-    )
-    memory_budget: int | None = option(
-        None,
-        Bytes(2),
+    # fmt: off
+    eigs: bool = option(False, Flag(), help="compute eigenvalues and eigenvectors.")
+    top_n: int = option(2, Whole(), "--top_n", help="eigenvalues to compute.")
+    eigs_n_iter: int = option(100, Whole(), "--eigs_n_iter", help="the most products for each.")
+    eigs_tol: float = option(1e-3, Positive(), "--eigs_tol", help=
+        "the largest residual norm of eigenpairs, relative to the largest eigenvalue.")
+    which: str = option("magnitude", Word("magnitude", "largest", "smallest", "both"), help=
+        'the eigenpairs, ``"magnitude"``, ``"largest"``, ``"smallest"`` or ``"both"`` ends.')
+    trace: bool = option(False, Flag(), help="compute the trace.")
+    trace_n_iter: int = option(100, Whole(), "--trace_n_iter", help="the most products for the trace.")
+    trace_tol: float = option(1e-3, Positive(), "--trace_tol", help=
+        "the standard error of the trace to reach, relative to the mean size of the samples.")
+    esd: bool = option(True, Flag(), help="compute the spectral density.")
+    esd_n_iter: int = option(100, Whole(), "--esd_n_iter", help="Lanczos steps of each run of the density.")
+    max_v: int | None = option(None, Whole(2), "--max_v", help=
+        "the most Lanczos vectors held (default: all that fit in 1 GB).")
+    memory_budget: int | None = option(None, Bytes(2), "--memory", help=
         "bytes to take beyond the model and its data, such as 500M or 8G in the command. Half of them are for what "
         "products keep between them and half for vectors of the length of all parameters. By default these take a "
-        "gigabyte, and products half of what is free. Enough memory is made sure of before the work starts.",
-        "--memory",
-    )
-    exp_name: str = option("esd_example", Kind(), "a name for the run, and for its files.")
-    seed: int | None = option(
-        None,
-        Whole(0, 2**64 - 1),
-        "seed of the random vectors; by default a fresh one, which the result names.",
-    )
+        "gigabyte, and products half of what is free. Enough memory is made sure of before the work starts.")
+    exp_name: str = option("esd_example", Kind(), help="a name for the run, and for its files.")
+    seed: int | None = option(None, Whole(0, 2**64 - 1), help=
+        "seed of the random vectors; by default a fresh one, which the result names.")
+    # fmt: on
 
     def agree(self) -> None:
         super().agree()
