@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from bridges.models import _weights as weights
 from bridges.models._batchnorm import behave
-from bridges.models._borrowed import (
-    Borrowed,
-    Task,
-    in_precision,
-    layout_of,
-    parameters_of,
-    precision,
-    trainable,
-    unwrap,
-)
+from bridges.models._borrowed import Borrowed, Task, in_precision, precision
+from bridges.models._parameters import layout_of, parameters_of, trainable, unwrap
 from bridges.models._rng import Stream, everything
 from bridges.models._wrapper import ModelWrapper, wrap_model
 

@@ -1,4 +1,4 @@
-"""Modes: how a borrowed module runs during one call."""
+"""Poses: how a borrowed module runs during one call."""
 
 from __future__ import annotations
 

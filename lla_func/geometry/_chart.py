@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from lla_func.errors import finite_tensor, flag, instance, names, shown
@@ -158,7 +159,7 @@ def mesh(*axes: Tensor) -> Tensor:
         if len(finite_tensor(f"axis {number}", axis, ("N",), floating=False)) == 0:
             raise ValueError(f"axis {number} is empty; pass at least one value")
     grids = torch.meshgrid(*(axis.to("cpu", torch.float64) for axis in axes), indexing="ij")
-    return torch.stack([grid.reshape(-1) for grid in grids], dim=1)
+    return rearrange(list(grids), "coordinate ... -> (...) coordinate")
 
 
 def mesh_axes(coords: Tensor) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from lla_func.errors import finite_number, finite_tensor, flag, instance, names, one_of, positive_int, shown
@@ -242,7 +243,7 @@ def _segments(basis: Tensor, layout: Layout, *, least: int) -> Iterator[Tensor]:
 
 def _tensors(vectors: Tensor, layout: Layout) -> Iterator[Tensor]:
     """Views of each parameter as a single segment, [K, 1, elements]."""
-    return (tensor.reshape(len(tensor), 1, -1) for tensor in layout.unravel(vectors).values())
+    return (rearrange(tensor, "k ... -> k 1 (...)") for tensor in layout.unravel(vectors).values())
 
 
 def _gram_schmidt(segments: Tensor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from lla_func.errors import instance, names, one_of, positive_int
@@ -167,7 +168,7 @@ class Layout:
         ``vectors`` (the elements of a filter are then spread over several trailing axes: [K, filters, ...]).
         """
         for tensor, axis in zip(self.unravel(vectors).values(), self.filter_axes, strict=True):
-            yield tensor.reshape(len(tensor), 1, -1) if axis is None else tensor.movedim(axis + 1, 1)
+            yield rearrange(tensor, "k ... -> k 1 (...)") if axis is None else tensor.movedim(axis + 1, 1)
 
     def matching(self, patterns: str | Iterable[str], *, name: str = "patterns") -> tuple[int, ...]:
         """The indices of the parameters whose name matches a shell-style pattern such as ``"features.*"``.

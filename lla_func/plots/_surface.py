@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from einops import rearrange
 
 from lla_func.landscape import Landscape, surface
 from lla_func.plots._files import new_figure
@@ -102,7 +103,7 @@ def _faces(
 def _cells(mesh: np.ndarray) -> np.ndarray:
     """The corners, in order around it, of each cell of meshes [F, A, B, 3], as [F * (A - 1) * (B - 1), 4, 3]."""
     around = [mesh[:, :-1, :-1], mesh[:, 1:, :-1], mesh[:, 1:, 1:], mesh[:, :-1, 1:]]
-    return np.stack(around, axis=3).reshape(-1, 4, 3)
+    return rearrange(around, "corner f a b xyz -> (f a b) corner xyz")
 
 
 def _cut(cells: np.ndarray, pieces: int) -> np.ndarray:

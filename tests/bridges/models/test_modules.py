@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from bridges.metrics import Loss, Metric
-from bridges.models._borrowed import layout_of, trainable, unwrap
+from bridges.models import layout_of, trainable, unwrap
 from tests.cases import DTYPES, build, every_case
 from tests.state import differences, snapshot, unchanged
 
