@@ -16,7 +16,7 @@ from torch import nn
 from bridges.command import _cli as cli
 from bridges.command import _processes as processes
 from bridges.models._borrowed import unwrap
-from lla_func.landscape._checkpoint import load_landscape
+from lla_func.landscape._job import load_landscape
 from lla_func.landscape._store import load_landscapes
 from tests.command import run
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lla_func.landscape import _store as store
-from lla_func.landscape._checkpoint import directions_of, directory, load_landscape
 from lla_func.landscape._curvature import Curvature, measured_curvature
+from lla_func.landscape._directions import directions_of
 from lla_func.landscape._evaluate import evaluate, planned
 from lla_func.landscape._evaluator import EngineFallbackWarning
+from lla_func.landscape._job import directory, load_landscape
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape._manifest import MANIFEST
 from lla_func.landscape._manifest import read as read_manifest

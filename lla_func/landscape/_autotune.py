@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lla_func._torch import out_of_memory, raise_if_interrupted
+from lla_func._torch import raise_if_interrupted
 from lla_func.geometry import Chart
-from lla_func.landscape.engines import ENGINES, Plan, Run, agreement, compiler, halved
+from lla_func.landscape.engines import ENGINES, Plan, Run, agreement, compiler, relief
 from lla_func.objective import Objective
 
 __all__ = ["Contender", "Outcome", "autotune"]
@@ -188,7 +188,7 @@ class _Contest:
             try:
                 return self.enter(run, plan, warm=False)
             except Exception as error:
-                smaller = halved(plan) if out_of_memory(error) else None
+                smaller = relief(plan, error)
                 if smaller is None:
                     raise
                 options |= smaller

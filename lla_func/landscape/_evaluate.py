@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from tqdm.auto import tqdm
 from lla_func._torch import full_precision, noticed, without_autocast
 from lla_func.errors import finite_tensor, instance, numbers_of
 from lla_func.geometry import Chart, mesh_axes, summary
-from lla_func.landscape import _checkpoint as checkpoint
+from lla_func.landscape import _job as jobs
+from lla_func.landscape import _manifest as manifest
 from lla_func.landscape._chebyshev import sample
+from lla_func.landscape._chunks import remembered
 from lla_func.landscape._evaluator import EngineFallbackWarning, Evaluator
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape.engines import ENGINES, Plan, checked
@@ -124,16 +125,8 @@ def evaluate(
     given_plan = planned(evaluation)
     if evaluation.sampling == "chebyshev":
         mesh_axes(coords)
-    folder = None if store is None else checkpoint.directory("store", store)
+    folder = None if store is None else jobs.directory("store", store)
 
-    make = partial(
-        Evaluator,
-        objective,
-        chart,
-        engine=evaluation.engine,
-        count=len(coords) if evaluation.sampling == "grid" else min(len(coords), FEW),
-        options=evaluation.cut,
-    )
     start = time.perf_counter()
     bar = tqdm(
         total=len(coords) if evaluation.sampling == "grid" else None,
@@ -142,18 +135,26 @@ def evaluate(
         leave=False,
     )
     with bar, noticed(), torch.no_grad(), full_precision(not evaluation.tf32), without_autocast():
-        if folder is None:
-            working, rates = make(plan=given_plan, advance=bar.update), []
-            losses_at: Callable[[Tensor], Tensor] = working
-        else:
+        evaluator = Evaluator(
+            objective,
+            chart,
+            engine=evaluation.engine,
+            count=len(coords) if evaluation.sampling == "grid" else min(len(coords), FEW),
+            options=evaluation.cut,
+            plan=given_plan,
+            advance=bar.update if folder is None else None,
+        )
+        losses_at: Callable[[Tensor], Tensor] = evaluator
+        if folder is not None:
             settings = {name: getattr(evaluation, name) for name in DECISIVE} | dict(evaluation.cut)
             settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
-            identity = checkpoint.identity(objective, chart, coords, settings)
-            job = checkpoint.begin(folder, identity, lambda: _decided(make(plan=given_plan), coords))
+            identity = manifest.identity(objective, chart, coords, settings)
+            job = jobs.begin(folder, identity, lambda: evaluator.proven(coords))
             if job.landscape is not None:
                 return job.landscape
-            working, rates = make(plan=job.plan), job.rates
-            losses_at = checkpoint.remembered(working, job, advance=_updating(bar))
+            evaluator.follow(job.plan)
+            evaluator.rates = job.rates
+            losses_at = remembered(evaluator, job, advance=_updating(bar))
         if evaluation.sampling == "grid":
             values, sampled = losses_at(coords), None
         else:
@@ -163,18 +164,18 @@ def evaluate(
             sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
             del sampled["losses"]
     diagnostics = {
-        "engine": working.engine,
-        "points_per_pass": working.plan.points_per_pass,
-        "plan": working.plan._asdict(),
-        "rates": rates or working.rates,
-        "check": working.check,
+        "engine": evaluator.engine,
+        "points_per_pass": evaluator.plan.points_per_pass,
+        "plan": evaluator.plan._asdict(),
+        "rates": evaluator.rates,
+        "check": evaluator.check,
         "sampling": sampled,
         "tf32": evaluation.tf32,
         "store": None if folder is None else str(folder),
         "seconds": (seconds := time.perf_counter() - start),
-        "points_per_second": working.evaluations / seconds,
+        "points_per_second": evaluator.evaluations / seconds,
         "nonfinite": int((~torch.isfinite(values)).sum()),
-        "fallback": working.fallback,
+        "fallback": evaluator.fallback,
         **objective.notes,
     }
     if objective.theta.dtype in COARSE:
@@ -187,7 +188,7 @@ def evaluate(
         )
     landscape = Landscape(coords, values, summary(chart), diagnostics)
     if folder is not None:
-        checkpoint.finish(job, landscape)
+        jobs.finish(job, landscape)
     return landscape
 
 
@@ -206,13 +207,6 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
     if not torch.isfinite(coords).all():
         raise ValueError("coords has NaN or infinite values")
     return coords
-
-
-def _decided(trying: Evaluator, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
-    """The plan that a job is going to follow, proven on two points, and the rates of autotuning."""
-    trying.decide(coords)
-    trying(coords[:2])
-    return trying.plan, trying.rates
 
 
 def _updating(bar: Any) -> Callable[[int], Any]:

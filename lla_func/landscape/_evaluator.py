@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lla_func._torch import out_of_memory, raise_if_interrupted
+from lla_func._torch import raise_if_interrupted
 from lla_func.geometry import Chart
 from lla_func.graph import RecordingError
 from lla_func.landscape import _autotune
-from lla_func.landscape.engines import ENGINES, Plan, Run, candidates, halved, verify
+from lla_func.landscape.engines import ENGINES, Plan, Run, candidates, relief, verify
 from lla_func.objective import Objective
 
 __all__ = ["EngineFallbackWarning", "Evaluator"]
@@ -52,22 +52,34 @@ class Evaluator:
         count: int,
         options: Mapping[str, Any],
         plan: Plan | None = None,
-        advance: Callable[[int], Any] = lambda points: None,
+        advance: Callable[[int], Any] | None = None,
     ) -> None:
         self.objective = objective
         self.chart = chart
-        self.asked = engine if plan is None else plan.engine
         self.count = count
-        self.options = dict(options) | ({} if plan is None else plan.options())
-        self.advance = advance
-        self.engine = self.asked
-        self.plan = plan or Plan(self.asked)
+        self.options = dict(options)
+        self.advance = advance or (lambda points: None)
         self.rates: list[dict[str, Any]] = []
+        self.follow(plan or Plan(engine))
+        if plan is None:  # what the options leave open is the engine's to choose
+            self.options = dict(options)
+
+    def follow(self, plan: Plan) -> None:
+        """Follows a plan exactly from here on; nothing of what was done before counts."""
+        self.asked = self.engine = plan.engine
+        self.plan = plan
+        self.options |= plan.options()
         self.check: dict[str, float] | None = None
         self.fallback: str | None = None
         self.evaluations = 0
         self._run: Run | None = None
         self._known: tuple[Tensor, Tensor] | None = None  # what autotuning computed: coefficients and losses
+
+    def proven(self, coords: Tensor) -> tuple[Plan, list[dict[str, Any]]]:
+        """The plan that serves these points, tried on two of them, and the rates of autotuning."""
+        self.decide(coords)
+        self(coords[:2])
+        return self.plan, self.rates
 
     def decide(self, coords: Tensor) -> None:
         """Decides on engine and plan, by autotuning on the first of these points where that is worth it."""
@@ -134,7 +146,7 @@ class Evaluator:
     def _recover(self, error: Exception) -> None:
         """Makes the next attempt smaller if memory ran out, or leaves it to the loop; raises the loop's own errors."""
         raise_if_interrupted(error)
-        smaller = halved(self.plan) if out_of_memory(error) else None
+        smaller = relief(self.plan, error)
         if smaller is not None:
             self.options |= smaller
         elif self.engine != "loop":

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from lla_func import chart
-from lla_func.landscape._checkpoint import begin, directions_of, load_landscape, remembered
+from lla_func.landscape._chunks import remembered
+from lla_func.landscape._directions import directions_of
 from lla_func.landscape._evaluate import evaluate
+from lla_func.landscape._job import begin, load_landscape
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective._objective import Objective, from_loss
 from tests import cases

@@ -19,10 +19,10 @@ import torch
 
 from lla_func import store
 from lla_func.geometry._chart import line
-from lla_func.landscape import _checkpoint as checkpoint
+from lla_func.landscape import _chunks, _directions
 from lla_func.landscape import _manifest as manifest
-from lla_func.landscape._checkpoint import StoreWarning, load_landscape
 from lla_func.landscape._evaluate import evaluate
+from lla_func.landscape._job import StoreWarning, load_landscape
 from lla_func.objective._objective import from_loss
 
 COORDS = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None]
@@ -108,7 +108,7 @@ def test_no_flipped_bit_of_a_chunk_changes_a_loss_or_raises(tmp_path):
             damaged[place] ^= mask
             path.write_bytes(damaged)
             try:
-                losses = checkpoint._chunk(path, known, 0, COORDS[2:3])
+                losses = _chunks._chunk(path, known, 0, COORDS[2:3])
             except ValueError as error:
                 assert path.name in str(error)  # noqa: PT017
                 continue
@@ -256,11 +256,11 @@ def test_stores_without_checksums_are_still_read_and_gone_on_with(tmp_path):
 
 def test_damaged_directions_are_made_anew(tmp_path):
     directions = torch.eye(3)[:2]
-    checkpoint.directions_of(tmp_path, directions)
+    _directions.directions_of(tmp_path, directions)
     corrupted(tmp_path / "directions.npz")
     with pytest.warns(StoreWarning, match="directions.npz"):
-        assert torch.equal(checkpoint.directions_of(tmp_path, directions), directions)
-    assert torch.equal(checkpoint.directions_of(tmp_path, directions), directions)
+        assert torch.equal(_directions.directions_of(tmp_path, directions), directions)
+    assert torch.equal(_directions.directions_of(tmp_path, directions), directions)
 
 
 KILLED = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lla_func.landscape.engines._compiled import compiler
 from lla_func.landscape.engines._cost import candidates
 from lla_func.landscape.engines._engines import ENGINES, Run
-from lla_func.landscape.engines._plan import Plan, checked, halved
+from lla_func.landscape.engines._plan import Plan, checked, relief
 from lla_func.landscape.engines._verify import agreement, tolerance, verify
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "candidates",
     "checked",
     "compiler",
-    "halved",
+    "relief",
     "tolerance",
     "verify",
 ]

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lla_func._torch import cache_size, free_memory
+from lla_func._torch import cache_size, free_memory, out_of_memory
 from lla_func.errors import one_of, positive_int
 from lla_func.graph import Sizes
 
-__all__ = ["Limits", "Plan", "checked", "even_tile", "halved", "limits_of", "make_plan"]
+__all__ = ["Limits", "Plan", "checked", "even_tile", "halved", "limits_of", "make_plan", "relief"]
 
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
@@ -252,3 +252,8 @@ def halved(plan: Plan) -> dict[str, int] | None:
     if plan.samples_per_tile is not None and plan.samples_per_tile > 1:
         return {"samples_per_tile": plan.samples_per_tile // 2}
     return None
+
+
+def relief(plan: Plan, error: Exception) -> dict[str, int] | None:
+    """The options to try again with if an error says that memory ran out, None if that would not help."""
+    return halved(plan) if out_of_memory(error) else None

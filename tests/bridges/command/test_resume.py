@@ -11,7 +11,7 @@ import torch
 
 from bridges.command import _cli as cli
 from bridges.loaders import template
-from lla_func.landscape._checkpoint import load_landscape
+from lla_func.landscape._job import load_landscape
 from tests.command import run
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -132,12 +132,12 @@ def test_a_finished_store_is_gone_on_with_where_nothing_can_be_written(begun, mo
         raise ValueError(f"{name}={str(path)!r} is not a directory that can be written")
 
     from lla_func import files
-    from lla_func.landscape import _checkpoint as checkpoint
+    from lla_func.landscape import _job
 
     writable = files.writable_directory
     monkeypatch.setattr(
         files, "writable_directory", lambda n, p: refusing(n, p) if "job" in str(p) else writable(n, p)
     )
-    monkeypatch.setattr(checkpoint, "FileLock", None)
+    monkeypatch.setattr(_job, "FileLock", None)
     goes_on("--trust")
     assert torch.equal(load_landscape("job/01_random_axes").losses, expected)
