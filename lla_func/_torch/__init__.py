@@ -5,7 +5,8 @@ from __future__ import annotations
 from lla_func._torch._differentiable import differentiable, explained, load_forward_mode
 from lla_func._torch._dispatch import DispatchMode
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
-from lla_func._torch._memory import Meter, cache_size, free_memory, out_of_memory
+from lla_func._torch._memory import cache_size, free_memory, out_of_memory
+from lla_func._torch._meter import Meter
 from lla_func._torch._precision import full_precision, uncast, without_autocast
 from lla_func._torch._pytree import tensors
 from lla_func._torch._switches import Switch, eagerly, math_attention

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from bridges.metrics import Loss
 from lla_func import products
-from lla_func._torch._memory import Meter
+from lla_func._torch import Meter
 from lla_func.graph._linearize import linearize
 from lla_func.hessian import _autotune
 from lla_func.hessian._assembly import assemble
