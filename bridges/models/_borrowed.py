@@ -14,7 +14,7 @@ from bridges.models._loan import lent
 from bridges.models._parameters import layout_of, trainable, unwrap
 from bridges.models._pose import Pose, attention_for, differentiated
 from bridges.models._rng import torch_only
-from lla_func._torch import eagerly, without_autocast
+from lla_func._torch import eagerly, refuse_lost_threads, without_autocast
 from lla_func.errors import one_of
 
 __all__ = ["Borrowed", "Task", "in_precision", "precision", "scalar"]
@@ -66,6 +66,7 @@ class Borrowed:
                 "torch's default device is 'meta', where tensors have no values; make the objective outside of "
                 "torch.device('meta')"
             )
+        refuse_lost_threads()
         self.model = unwrap(model)
         self.pipeline = _Pipeline(self.model, held)
         self.layout = layout_of(self.model)

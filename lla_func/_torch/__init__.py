@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lla_func._torch._differentiable import differentiable, explained, load_forward_mode
 from lla_func._torch._dispatch import DispatchMode
+from lla_func._torch._forks import refuse_lost_threads
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
 from lla_func._torch._memory import cache_size, free_memory, out_of_memory
 from lla_func._torch._meter import Meter
@@ -26,6 +27,7 @@ __all__ = [
     "noticed",
     "out_of_memory",
     "raise_if_interrupted",
+    "refuse_lost_threads",
     "tensors",
     "uncast",
     "without_autocast",

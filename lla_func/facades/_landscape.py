@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lla_func._torch import noticed
 from lla_func.facades._caveats import warn_of_flat_surfaces, why_flat
 from lla_func.facades._common import operator_of, provenance
 from lla_func.facades._request import FAMILIES, MEASURABLE, Request, checked
@@ -32,6 +33,7 @@ ESD_STEPS = 100
 """Lanczos steps of the spectral density, as in the original."""
 
 
+@noticed()
 def viz_lla(
     model: Any,
     metric: Any = None,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lla_func._torch import free_memory
+from lla_func._torch import free_memory, noticed
 from lla_func.facades._caveats import warn_of_what_did_not_converge
 from lla_func.facades._common import folders_of, objective_of, operator_of, provenance, seed_of
 from lla_func.facades._result import SpectrumResult
@@ -22,6 +22,7 @@ from lla_func.spectrum import analyse, room_for
 __all__ = ["SpectrumResult", "viz_esd"]
 
 
+@noticed()
 def viz_esd(
     model: Any,
     metric: Any = None,

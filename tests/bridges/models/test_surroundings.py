@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -152,3 +155,38 @@ def test_compiled_models_have_the_numbers_of_their_source(make):
     same(found, numbers(case.model, case.metric))
     model(case.inputs)  # compiled still
     assert torch._dynamo.eval_frame._stance.stance == "default"
+
+
+WORKERS = """
+import multiprocessing, sys, torch
+from torch import nn
+from bridges.metrics import Loss
+from lla_func import viz_esd, viz_lla
+
+def work(threads):
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model, metric = nn.Linear(3, 2), Loss(nn.CrossEntropyLoss(), torch.ones(4, 3), torch.arange(4) % 2)
+    try:
+        found = viz_lla(model, metric, steps=3, num_plots=1, to_save=False, seed=0).landscapes[0].losses
+        return found.tolist(), viz_esd(model, metric, eigs=True, esd=False, to_save=False, seed=0)[0].tolist()
+    except RuntimeError as error:
+        return str(error)
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        spawned = pool.apply(work, (1,))
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        refused, forked = pool.apply(work, (None,)), pool.apply(work, (1,))
+    assert spawned == forked == work(1), (spawned, forked)
+    assert "set_num_threads(1)" in refused and "spawn" in refused, refused
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="nothing is forked there")
+def test_workers_compute_what_their_parent_does_and_forked_ones_say_what_would_hang(tmp_path):
+    (tmp_path / "workers.py").write_text(WORKERS)
+    subprocess.run([sys.executable, tmp_path / "workers.py"], check=True, timeout=120)
