@@ -7,8 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bridges.loaders import lenet
-from lla_func import plots
-from lla_func.facades import viz_lla
+from lla_func import plots, viz_lla
 
 
 def main() -> None:
