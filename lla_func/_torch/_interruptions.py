@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
+
+import torch
+from torch.autograd import forward_ad
 
 __all__ = ["noticed", "raise_if_interrupted"]
 
@@ -40,12 +43,14 @@ def noticed() -> Iterator[None]:
     while an object is finalised. Outside of the main thread, where no signal arrives, this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
+    level = forward_ad._current_level
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
     around = _INNERMOST.get()
+    noticing = _Noticing(handler, around)
     try:
-        _INNERMOST.set(noticing := _Noticing(handler, around))
+        _INNERMOST.set(noticing)
         signal.signal(signal.SIGINT, noticing)
         yield
         raise_if_interrupted()
@@ -55,6 +60,12 @@ def noticed() -> Iterator[None]:
     finally:
         _INNERMOST.set(around)
         signal.signal(signal.SIGINT, handler)
+        if (
+            noticing.came and around is None
+        ):  # within torch's own entering of forward mode, it leaves that entered
+            with suppress(RuntimeError):  # as a rule it is not
+                torch._C._exit_dual_level(level=level + 1)
+            forward_ad._current_level = level
 
 
 def raise_if_interrupted(error: BaseException | None = None) -> None:

@@ -198,9 +198,12 @@ def viz_lla(
         return_loss=return_loss)
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
-    asked = checked(*(model, metric, optimizer, group, panels, evaluation, hessian, setup, drawing, output))
-    result = _computed(asked)
-    result = replace(result, paths={**result.paths, **write_landscape(asked, result)})
+    with noticed():
+        asked = checked(
+            *(model, metric, optimizer, group, panels, evaluation, hessian, setup, drawing, output)
+        )
+        result = _computed(asked)
+        result = replace(result, paths={**result.paths, **write_landscape(asked, result)})
     return arrays(result, drawing.cap_loss, columns=asked.columns) if drawing.return_loss else result
 
 

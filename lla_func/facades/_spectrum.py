@@ -120,8 +120,9 @@ def viz_esd(
     setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
-    asked = _checked(model, metric, group, spectrum, setup, output)
-    return _written(asked, _computed(asked))
+    with noticed():
+        asked = _checked(model, metric, group, spectrum, setup, output)
+        return _written(asked, _computed(asked))
 
 
 class Request(NamedTuple):

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from bridges.metrics import Loss
 from bridges.models._rng import LOCK
@@ -203,6 +204,19 @@ def test_an_interruption_that_torch_makes_an_error_of_is_one_again():
         esd(model, metric)
     assert len(calls) == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("enter", [forward_ad.enter_dual_level, torch._C._enter_dual_level])
+def test_an_interruption_while_forward_mode_is_entered_leaves_it(enter):
+    def interrupted():
+        with noticed():
+            enter()
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with forward_ad.dual_level():  # fails where one is entered already
+        pass
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
