@@ -25,13 +25,13 @@ FUNCTIONS = (
     (
         "lla_func/facades/_landscape.py",
         "viz_lla",
-        (options.Panels, options.Evaluation, options.Hessian, options.Setup, options.Drawing, options.Output),
+        options.VIZ_LLA,
         (options.Evaluation,),
     ),
     (
         "lla_func/facades/_spectrum.py",
         "viz_esd",
-        (options.Spectrum, options.Setup, options.Output),
+        options.VIZ_ESD,
         (),
     ),
 )

@@ -180,7 +180,7 @@ def numbers_of(name: str, value: Any) -> Tensor:
 
 
 def usable_device(name: str, value: Any) -> torch.device:
-    """The device, or a ValueError that says why it can't be used here."""
+    """The device, or a ValueError that says why it cannot be used here."""
     import torch
 
     try:
@@ -190,5 +190,7 @@ def usable_device(name: str, value: Any) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError) as error:  # torch raises any of these
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{name}={shown(value)} can't be used here ({reason}); pass {name}='cpu'") from error
+        raise ValueError(
+            f"{name}={shown(value)} cannot be used here ({reason}); pass {name}='cpu'"
+        ) from error
     return found

@@ -14,7 +14,6 @@ import torch
 
 from bridges.command._cli import parser
 from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla
-from lla_func.facades._request import FAMILIES
 from lla_func.hessian import KERNELS
 from lla_func.landscape.engines import ENGINES
 from tests.command import run
@@ -22,13 +21,13 @@ from tests.command import run
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = {
     "evaluate": (evaluate, (options.Evaluation,)),
-    "viz_lla": (viz_lla, FAMILIES),
-    "viz_esd": (viz_esd, (options.Spectrum, options.Setup, options.Output)),
+    "viz_lla": (viz_lla, options.VIZ_LLA),
+    "viz_esd": (viz_esd, options.VIZ_ESD),
 }
 COMMANDS = {
-    "eval": FAMILIES,
-    "train": FAMILIES,
-    "esd": (options.Spectrum, options.Setup, options.Output),
+    "eval": options.VIZ_LLA,
+    "train": options.VIZ_LLA,
+    "esd": options.VIZ_ESD,
 }
 ELSEWHERE = {
     ("train", "store"),

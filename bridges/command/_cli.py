@@ -20,7 +20,7 @@ __all__ = ["main", "parser"]
 EPILOG = """\
 examples:
   lla eval --all_modes --name quickstart          the bundled LeNet and digits, several kinds of landscape
-  lla eval --norm filter --steps 25 -np 1         one plane with filter-normalised random directions
+  lla eval --norm filter --steps 25 -np 1         one plane with filter-normalized random directions
   lla eval --loader my_loader.py --weights w.pth  your own model, data and loss
   lla esd --name lenet                            the Hessian at random and at trained weights
   lla train -e 30 -lr 0.002 --name first          train LeNet on the digits, with a landscape after each epoch
@@ -189,8 +189,8 @@ def parser() -> argparse.ArgumentParser:
 
     esd = commands.add_parser(
         "esd",
-        help="analyse the Hessian at random and at trained weights",
-        description="Analyses the Hessian of the loss at random and at trained weights, and compares the two.",
+        help="analyze the Hessian at random and at trained weights",
+        description="Analyzes the Hessian of the loss at random and at trained weights, and compares the two.",
         epilog=ESD_EPILOG,
         formatter_class=_Help,
         allow_abbrev=False,

@@ -14,7 +14,7 @@ from lla_func import SpectrumResult, layerwise, viz_esd
 from lla_func.files import file_name
 from lla_func.hessian import table
 from lla_func.objective import samples
-from lla_func.options import Output, Setup, Spectrum
+from lla_func.options import VIZ_ESD
 from lla_func.spectrum import Criteria
 
 __all__ = ["run"]
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> None:
         file_name("--name", f"esd_{stage}_{arguments.name}")
     models = {stage: model_of(loader, given, device) for stage, given in chosen.items()}
     results: dict[str, SpectrumResult] = {}
-    asked = options.given(arguments, Spectrum, Setup, Output)
+    asked = options.given(arguments, *VIZ_ESD)
     with joined(device) as team:
         for stage, model in models.items():
             metric = metric_of(loader, arguments, inputs, target, device)

@@ -20,11 +20,9 @@ from lla_func.facades import check_request
 from lla_func.files import file_name
 from lla_func.landscape import describe
 from lla_func.objective import samples
-from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
+from lla_func.options import VIZ_LLA
 
 __all__ = ["asked_of", "draw", "run"]
-
-FAMILIES = (Panels, Evaluation, Hessian, Setup, Drawing, Output)
 
 
 def run(arguments: Namespace) -> None:
@@ -47,12 +45,12 @@ def run(arguments: Namespace) -> None:
             check_request(model, metric, device, **asked)  # only what can run is worth going on with
             remember(arguments)
         result = draw(model, metric, device, asked, plan=arguments.plan)
-    print(f"loss at the centre: {result.center_loss:.6g}")
+    print(f"loss at the center: {result.center_loss:.6g}")
 
 
 def asked_of(arguments: Namespace, name: str, **more: Any) -> dict[str, Any]:
     """The options of viz_lla that the command's options ask for."""
-    given = options.given(arguments, *FAMILIES)
+    given = options.given(arguments, *VIZ_LLA)
     return given | {
         "cur_name": name,
         "seed": arguments.seed,

@@ -116,7 +116,7 @@ def _need(function: Any, argument: str, option: str, arguments: Namespace) -> No
     """Raises unless a loader's function takes an argument that an option needs."""
     if not loaders.accepts(function, argument):
         raise ValueError(
-            f"{option} can't be used with loader {arguments.loader!r}: its {function.__name__} has no {argument!r}"
+            f"{option} cannot be used with loader {arguments.loader!r}: its {function.__name__} has no {argument!r}"
         )
 
 

@@ -53,7 +53,7 @@ def joined(device: torch.device) -> Iterator[Team]:
     """Forms the group of the processes that torchrun started, by gloo on CPUs and NCCL on GPUs, and dissolves it.
 
     After a restart torchrun's store still holds where the processes of the attempt before could be reached. Each
-    attempt therefore has names of its own in it; otherwise the first one back may wait for the dead.
+    attempt therefore has names of its own in it; otherwise the first one back may wait for processes that are gone.
     """
     team = launched()
     if team.size == 1:

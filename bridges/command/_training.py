@@ -80,7 +80,7 @@ def train(
         One :class:`Epoch` for each epoch.
 
     Raises:
-        ValueError: there are no batches, or they can't be gone over again, or the loss stops being finite.
+        ValueError: there are no batches, or they cannot be gone over again, or the loss stops being finite.
 
     Example:
         >>> from bridges.loaders import mlp as mlp
@@ -94,7 +94,7 @@ def train(
     instance("model", model, nn.Module, "a torch.nn.Module")
     for name, function in (("metric", metric), ("after_epoch", after_epoch)):
         if not callable(function) and (name == "metric" or function is not None):
-            raise TypeError(f"{name}={shown(function)} can't be called")
+            raise TypeError(f"{name}={shown(function)} cannot be called")
     for name, data in (("batches", batches), ("held_out", held_out)):
         if data is not None:
             instance(name, data, Iterable, "a DataLoader or a list of batches")

@@ -20,7 +20,7 @@ def directions_from(axes: Any, objective: Objective) -> str | Tensor:
 
     Args:
         axes: an array [K, P]; or a list with one item a direction: a vector [P]; named tensors, such as the difference
-            of two state dicts, of which those that aren't in theta are left out; a list of one tensor a parameter; or
+            of two state dicts, of which those that are not in theta are left out; a list of one tensor a parameter; or
             another model, for the direction from here to there. For a line the item alone will do.
         objective: with the layout of the directions, and the point that they start from.
 

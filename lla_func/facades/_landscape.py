@@ -16,14 +16,14 @@ from torch import Tensor
 from lla_func._torch import noticed
 from lla_func.facades._caveats import warn_of_flat_surfaces, why_flat
 from lla_func.facades._common import operator_of, provenance
-from lla_func.facades._request import FAMILIES, MEASURABLE, Request, checked
+from lla_func.facades._request import MEASURABLE, Request, checked
 from lla_func.facades._result import LandscapeResult, arrays
 from lla_func.facades._writing import save_losses, save_spectrum, write_landscape
 from lla_func.geometry import Moments, free_parameters
 from lla_func.geometry import panels as panels_of
 from lla_func.landscape import Curvature, Landscape, directions_of, evaluate, measured_curvature
 from lla_func.objective import risk
-from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
+from lla_func.options import VIZ_LLA, Drawing, Evaluation, Hessian, Output, Panels, Setup
 from lla_func.spectrum import Analysis, Eigenpairs, analyse
 
 __all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
@@ -126,7 +126,7 @@ def viz_lla(
         raa: the original's name for an integer ``freeze``.
         viz_dir: folder for pictures (default: viz_results).
         eval_hessian: also compute the Hessian's spectral density.
-        optimizer: the Adam-like optimiser that trained the model, for ``axes="adam"``.
+        optimizer: the Adam-like optimizer that trained the model, for ``axes="adam"``.
         to_viz: show the picture.
         to_save: write the pictures, the numbers (npz) and the settings (JSON).
         return_loss: return the losses as in the original instead of the result: an array [steps, steps], or with
@@ -219,7 +219,7 @@ def check_request(*operands: Any, **options: Any) -> Request:
     call = inspect.signature(viz_lla).bind(*operands, **options)
     call.apply_defaults()
     given = call.arguments
-    families = [family(**{each.name: given[each.name] for each in fields(family)}) for family in FAMILIES]
+    families = [family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_LLA]
     return checked(*(given[name] for name in ("model", "metric", "optimizer", "group")), *families)
 
 

@@ -18,10 +18,7 @@ from lla_func.landscape import store as files
 from lla_func.objective import Objective
 from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
 
-__all__ = ["FAMILIES", "MEASURABLE", "Request", "checked"]
-
-FAMILIES = (Panels, Evaluation, Hessian, Setup, Drawing, Output)
-"""Of the options of :func:`lla_func.viz_lla`."""
+__all__ = ["MEASURABLE", "Request", "checked"]
 
 
 MEASURABLE = ("hessian", "finite_difference")

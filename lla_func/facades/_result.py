@@ -55,7 +55,7 @@ class LandscapeResult:
         points = sum(len(landscape.losses) for landscape in self.landscapes)
         rows = [
             f"LandscapeResult: {points} points in {self.seconds:.1f} s",
-            f"  loss at the centre {self.center_loss:.6g}, seed {self.seed}",
+            f"  loss at the center {self.center_loss:.6g}, seed {self.seed}",
             f"  {'panel':<34}{'points':<12}{'smallest loss':<16}largest loss",
         ]
         for landscape, title in zip(self.landscapes, self.titles, strict=True):

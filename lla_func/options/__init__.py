@@ -13,7 +13,12 @@ from lla_func.options._output import Drawing, Output, Setup
 from lla_func.options._panels import Panels
 from lla_func.options._spectrum import Hessian, Products, Spectrum
 
+VIZ_LLA = (Panels, Evaluation, Hessian, Setup, Drawing, Output)
+VIZ_ESD = (Spectrum, Setup, Output)
+
 __all__ = [
+    "VIZ_ESD",
+    "VIZ_LLA",
     "Drawing",
     "Evaluation",
     "Family",

@@ -55,13 +55,13 @@ def test_eval_writes_pictures_numbers_and_settings_and_prints_where(capsys):
     assert {path.parent for path in paths} == {Path("viz_results"), Path("analysis_results")}
 
 
-def test_eval_ends_with_the_loss_at_the_centre_of_the_bundled_lenet_and_digits(capsys):
+def test_eval_ends_with_the_loss_at_the_center_of_the_bundled_lenet_and_digits(capsys):
     assert run("eval", "--steps", "2", "-np", "1") == 0
     output = capsys.readouterr().out
     metric = lenet.CustomLoss(*next(iter(lenet.CustomLoader(batch_size=256))))
     expected = float(risk(metric.objective(lenet.ModelInit())))
     assert "LeNet, 61,706 parameters, 256 samples, cpu" in output
-    assert output.splitlines()[-1] == f"loss at the centre: {expected:.6g}"
+    assert output.splitlines()[-1] == f"loss at the center: {expected:.6g}"
 
 
 def test_all_modes_draw_one_panel_a_mode(capsys):
@@ -250,11 +250,11 @@ BAD = {
         ["train", *SMALL, "-ld", "/dev/null"],
         "--log_dir='/dev/null' is not a directory",
     ),
-    "an unknown device": (["eval", "--device", "tpu9"], "device='tpu9' can't be used here"),
+    "an unknown device": (["eval", "--device", "tpu9"], "device='tpu9' cannot be used here"),
     "two devices": (["eval", "--cuda", "--device", "cpu"], "--cuda and --device cpu contradict each other"),
     "shifts that the loader lacks": (
         ["train", *SMALL, "--shift", "2"],
-        "--shift can't be used with loader 'template'",
+        "--shift cannot be used with loader 'template'",
     ),
 }
 
@@ -284,7 +284,7 @@ def test_cuda_without_a_gpu_warns_and_goes_on_as_the_original(capsys):
 def test_a_gpu_that_is_not_there_is_one_clear_line(option, capsys):
     assert run("eval", *option) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "device='cuda' can't be used here" in line
+    assert "device='cuda' cannot be used here" in line
 
 
 @pytest.mark.parametrize("contents", [b"", b"hello", b"PK\x03\x04"])

@@ -166,6 +166,6 @@ def test_data_that_is_no_batch_is_refused_with_the_reason(name):
 @pytest.mark.parametrize("device", ["cuda:99", "warp", 1.5])
 def test_a_device_that_is_not_there_is_named(device):
     with pytest.raises(
-        ValueError, match=rf"device='?{device}'? can't be used here \(.*\); pass device='cpu'"
+        ValueError, match=rf"device='?{device}'? cannot be used here \(.*\); pass device='cpu'"
     ):
         available(device)
