@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bridges.models import layout_of, trainable, unwrap
 from lla_func.errors import finite_number, finite_tensor, instance, usable_device
+from lla_func.geometry import Moments
 
 __all__ = ["Moments", "moments"]
-
-
-class Moments(NamedTuple):
-    """What Adam remembers of the gradients, along theta.
-
-    Parameters without state (not in the optimizer, or never given a gradient) have zeros.
-
-    Attributes:
-        first: the bias-corrected first moment, m / (1 - beta1^t), [P].
-        second: the bias-corrected second moment, v / (1 - beta2^t), [P]; with amsgrad the largest so far.
-        lr: the learning rate, a number, or a vector [P] if parameter groups differ.
-        eps: the number added to sqrt(second), likewise.
-        raw_first: m as the optimizer stores it, [P].
-        raw_second: v as the optimizer stores it, [P].
-    """
-
-    first: Tensor
-    second: Tensor
-    lr: Tensor | float
-    eps: Tensor | float
-    raw_first: Tensor
-    raw_second: Tensor
 
 
 def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None) -> Moments:

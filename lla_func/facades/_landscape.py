@@ -320,7 +320,7 @@ def _slug(title: str) -> str:
 def _fixed_directions(axes: str | Tensor, pairs: Eigenpairs | None, moments: Moments | None) -> Tensor | None:
     """The directions that are not drawn from the seed, before scaling."""
     if moments is not None:
-        return torch.stack([moments.first, moments.second])
+        return moments.directions
     if pairs is not None:
         return pairs.vectors
     return axes if isinstance(axes, Tensor) else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from lla_func.geometry import _chart as chart
 from lla_func.geometry import _directions as directions
 from lla_func.geometry._chart import Chart, line, mesh_axes, summary
-from lla_func.geometry._panels import Moments, panels
-from lla_func.geometry._panels import check as check_panels
-from lla_func.geometry._panels import free as free_parameters
+from lla_func.geometry._directions import Moments
+from lla_func.geometry._panels import check_panels, free_parameters, panels
 
 __all__ = [
     "Chart",

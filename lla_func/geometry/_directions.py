@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -11,7 +12,16 @@ from torch import Tensor
 from lla_func.errors import finite_number, finite_tensor, flag, instance, names, one_of, positive_int, shown
 from lla_func.objective import Layout
 
-__all__ = ["KINDS", "adam_step", "freeze", "normalize", "orthogonalize", "random", "without_bias_norm"]
+__all__ = [
+    "KINDS",
+    "Moments",
+    "adam_step",
+    "freeze",
+    "normalize",
+    "orthogonalize",
+    "random",
+    "without_bias_norm",
+]
 
 KINDS = (None, "weight", "layer", "model", "filter")
 
@@ -202,6 +212,33 @@ def freeze(basis: Tensor, layout: Layout, frozen: int | str | Iterable[str]) -> 
         if len(tuple(indices)) == count:
             raise ValueError(f"freeze={frozen!r} matches all {count} parameters; nothing is left to move")
     return basis.masked_fill(layout.mask(indices, device=basis.device), 0.0)
+
+
+class Moments(NamedTuple):
+    """What Adam remembers of the gradients, along theta.
+
+    Parameters without state (not in the optimizer, or never given a gradient) have zeros.
+
+    Attributes:
+        first: the bias-corrected first moment, m / (1 - beta1^t), [P].
+        second: the bias-corrected second moment, v / (1 - beta2^t), [P]; with amsgrad the largest so far.
+        lr: the learning rate, a number, or a vector [P] if parameter groups differ.
+        eps: the number added to sqrt(second), likewise.
+        raw_first: m as the optimizer stores it, [P].
+        raw_second: v as the optimizer stores it, [P].
+    """
+
+    first: Tensor
+    second: Tensor
+    lr: Tensor | float
+    eps: Tensor | float
+    raw_first: Tensor
+    raw_second: Tensor
+
+    @property
+    def directions(self) -> Tensor:
+        """Both moments as directions, [2, P]."""
+        return torch.stack([self.first, self.second])
 
 
 def adam_step(first: Tensor, second: Tensor, *, lr: Tensor | float, eps: Tensor | float) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,30 +12,11 @@ from torch import Tensor
 from lla_func.geometry import _chart as charts
 from lla_func.geometry import _directions as directions
 from lla_func.geometry._chart import Chart
+from lla_func.geometry._directions import Moments
 from lla_func.objective import Objective
 from lla_func.options import Panels
 
-__all__ = ["Moments", "Panel", "check", "free", "panels"]
-
-
-class Moments(Protocol):
-    """Adam's bias-corrected moments as flat vectors: what ``metric.moments(model, optimizer)`` returns."""
-
-    @property
-    def first(self) -> Tensor:
-        """The mean of gradients m, [P]."""
-
-    @property
-    def second(self) -> Tensor:
-        """The mean of squared gradients v, [P]."""
-
-    @property
-    def lr(self) -> Tensor | float:
-        """The learning rate, one number or [P]."""
-
-    @property
-    def eps(self) -> Tensor | float:
-        """What keeps the denominator positive, one number or [P]."""
+__all__ = ["Panel", "check_panels", "free_parameters", "panels"]
 
 
 class Axes(NamedTuple):
@@ -62,7 +43,9 @@ class Panel(NamedTuple):
     coords: Tensor
 
 
-def check(objective: Objective, options: Panels, axes: str | Tensor, *, within: Tensor | None = None) -> None:
+def check_panels(
+    objective: Objective, options: Panels, axes: str | Tensor, *, within: Tensor | None = None
+) -> None:
     """Raises what :func:`panels` would raise for these options, before there are any eigenvectors or moments.
 
     Random directions stand in for those that are not there yet: they have parts everywhere, or ``within`` a mask [P].
@@ -104,7 +87,7 @@ def panels(
         labels = tuple(f"eigenvector of {value:.3g}" for value in eigenvalues)
         fixed = Axes(curvature, eigenvectors, labels)
     elif moments is not None:
-        fixed = Axes("adam", torch.stack([moments.first, moments.second]), ("first moment", "second moment"))
+        fixed = Axes("adam", moments.directions, ("first moment", "second moment"))
     elif isinstance(axes, Tensor):
         fixed = Axes("given", axes)
 
@@ -178,7 +161,7 @@ def _plane(objective: Objective, axes: Axes, options: Panels, title: str) -> Pan
     raw = raw[:dim].to(objective.theta)
     if axes.random:
         # Orthogonal among what moves: with a single element frozen elsewhere the axes would tilt.
-        moving = free(objective, options)
+        moving = free_parameters(objective, options)
         if not moving.all():
             raw = torch.where(moving, directions.orthogonalize(raw * moving, objective.layout), raw)
     basis = _scale(objective, raw, options)
@@ -204,7 +187,7 @@ def _scale(objective: Objective, raw: Tensor, options: Panels) -> Tensor:
     return _masked(objective, basis, options)
 
 
-def free(objective: Objective, options: Panels) -> Tensor:
+def free_parameters(objective: Objective, options: Panels) -> Tensor:
     """What may move: the parameters that are neither ignored nor frozen, a boolean vector [P]."""
     return _masked(objective, torch.ones_like(objective.theta)[None], options)[0] > 0
 

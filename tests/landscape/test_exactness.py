@@ -1,4 +1,4 @@
-"""Every engine, axes, normalisation and update rule gives what a plain loop over copies of the model gives."""
+"""Every engine, axes, normalization and update rule gives what a plain loop over copies of the model gives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lla_func import evaluate
-from lla_func.geometry import _panels as modes
+from lla_func.geometry import panels
 from lla_func.geometry._directions import KINDS
+from lla_func.options import Panels
 from tests.cases import DTYPES, build, every_case
 from tests.state import unchanged
 
@@ -43,14 +44,21 @@ def criterion_of(case, model):
 def panel_of(objective, moments, axes, normalization, order):
     generator = torch.Generator().manual_seed(7)
     given = torch.randn(2, len(objective.theta), generator=generator, dtype=objective.theta.dtype)
+    options = Panels(
+        axes={"given": given, "adameq": "adam"}.get(axes, axes),
+        mode="adameq" if axes == "adameq" else "add",
+        steps=3,
+        normalization=normalization,
+        order=order,
+        dist=0.7,
+        adam_lr=0.1,
+        num_plots=1,
+    )
     return next(
-        modes.panels(
+        panels(
             objective,
-            modes.options(steps=3, normalization=normalization, order=order, dist=0.7, adam_lr=0.1),
-            axes={"given": given, "adameq": "adam"}.get(axes, axes),
-            mode="adameq" if axes == "adameq" else "add",
-            every_mode=False,
-            count=1,
+            options,
+            axes=options.axes,
             generator=generator,
             moments=moments if axes in ("adam", "adameq") else None,
         )
@@ -93,13 +101,9 @@ def test_losses_equal_a_loop_over_copies_of_the_model(name, dtype, axes, normali
 @pytest.mark.parametrize("frozen", [2, -2, "0.*"])
 def test_frozen_planes_equal_a_loop_over_copies_of_the_model(frozen):
     case, objective, _ = subject("cnn", torch.float64)
-    options = modes.options(steps=3, normalization="filter", freeze=frozen)
+    options = Panels(steps=3, normalization="filter", freeze=frozen, num_plots=1)
     generator = torch.Generator().manual_seed(0)
-    panel = next(
-        modes.panels(
-            objective, options, axes="random", mode="add", every_mode=False, count=1, generator=generator
-        )
-    )
+    panel = next(panels(objective, options, axes="random", generator=generator))
     landscape = evaluate(objective, panel.chart, panel.coords[:3])
     torch.testing.assert_close(
         landscape.losses, naive_losses(case, panel, panel.coords[:3]), rtol=1e-12, atol=0
