@@ -41,7 +41,7 @@ def load_forward_mode() -> None:
 
 
 class _Composite(TorchFunctionMode):
-    """Weight normalisation by its formula: the second derivative of torch's fused kernel is wrong (torch 2.14)."""
+    """Weight normalization by its formula: the second derivative of torch's fused kernel is wrong (torch 2.14)."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch._weight_norm:
@@ -85,7 +85,7 @@ CAUSES = (
     ),
     Cause(
         r"(?:B|b)atching rule not implemented for (?:aten::)?(?P<operation>[\w.]+)",
-        "it can not be batched over vectors; pass blocks='rows'",
+        "it cannot be batched over vectors; pass blocks='rows'",
     ),
     Cause(
         r"must override the setup_context staticmethod|vmap staticmethod|jvp staticmethod|must implement.*jvp",
@@ -99,7 +99,7 @@ CAUSES = (
         CUSTOM,
     ),
     Cause(
-        r"saved tensor hooks", "forward mode can not go through it", "activation checkpointing", forward=True
+        r"saved tensor hooks", "forward mode cannot go through it", "activation checkpointing", forward=True
     ),
     Cause(
         r"aot_autograd does not currently support double backward",

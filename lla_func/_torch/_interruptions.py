@@ -40,7 +40,7 @@ def noticed() -> Iterator[None]:
 
     Where Ctrl-C comes while torch's C++ code is under way, such as a scripted rule of forward mode that calls back
     into Python, a RuntimeError leaves it, which need not even quote the interruption. And Python drops what is raised
-    while an object is finalised. Outside of the main thread, where no signal arrives, this does nothing.
+    while an object is finalized. Outside of the main thread, where no signal arrives, this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     level = forward_ad._current_level

@@ -3,7 +3,7 @@
 Four symmetric matrices of an objective, each over all its data and weighted as in the risk; none is ever formed:
 
     hessian             second derivatives of the risk
-    ggn                 J^T H J, the Hessian with the model replaced by its linearisation
+    ggn                 J^T H J, the Hessian with the model replaced by its linearization
     fisher              sum of outer products of the gradients of single samples
     finite_difference   the Hessian from differences of gradients, where nothing else works
 
@@ -96,7 +96,7 @@ def ggn(
     memory: float | None = None,
     probe: bool = True,
 ) -> Operator:
-    """The generalised Gauss-Newton matrix J^T H J (Schraudolph 2002, section 3).
+    """The generalized Gauss-Newton matrix J^T H J (Schraudolph 2002, section 3).
 
     J is the Jacobian of the model's outputs, H the Hessian of the criterion with respect to them. For a criterion that
     is convex in the outputs the matrix has no negative eigenvalue. For cross-entropy and squared error it is, up to
@@ -150,7 +150,7 @@ def fisher(
     memory: float | None = None,
     probe: bool = True,
 ) -> Operator:
-    """The empirical Fisher matrix, the uncentred covariance of the gradients of single samples.
+    """The empirical Fisher matrix, the uncentered covariance of the gradients of single samples.
 
     With the gradient g_i of the loss of sample i, over all N samples of all batches, it is
 

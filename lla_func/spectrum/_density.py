@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,16 +81,13 @@ def density(
     *,
     points: int = 1001,
     relative_bandwidth: float = 0.005,
-    max_v: int | None = None,
-    keep_basis: bool = False,
-    keep_starts: bool = False,
-    on_breakdown: str = "stop",
-    kind: str = "rademacher",
-    block: int | None = None,
-    basis_device: torch.device | str | None = None,
-    seed: int | torch.Generator = 0,
+    **options: Any,
 ) -> Density:
     """The eigenvalue density of an operator: ``quadrature``, then ``smooth``; see there for the arguments.
+
+    Args:
+        operator, steps, probes, options: as for :func:`lla_func.spectrum.quadrature`.
+        points, relative_bandwidth: as for :func:`lla_func.spectrum.smooth`.
 
     Example:
         >>> from lla_func.spectrum import from_matrix
@@ -101,19 +98,7 @@ def density(
         >>> round(float(torch.trapezoid(found.values, found.grid)), 4), found.products
         (1.0, 6)
     """
-    rules = quadrature(
-        operator,
-        steps,
-        probes,
-        max_v=max_v,
-        keep_basis=keep_basis,
-        keep_starts=keep_starts,
-        on_breakdown=on_breakdown,
-        kind=kind,
-        block=block,
-        basis_device=basis_device,
-        seed=seed,
-    )
+    rules = quadrature(operator, steps, probes, **options)
     return Density(
         *smooth(rules.nodes, rules.weights, points=points, relative_bandwidth=relative_bandwidth), rules
     )

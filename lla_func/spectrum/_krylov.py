@@ -80,7 +80,7 @@ def lanczos(
     basis_device: torch.device | str | None = None,
     seed: int | torch.Generator = 0,
 ) -> Tridiagonal:
-    """Runs ``steps`` steps of Lanczos with full reorthogonalisation from a vector, or from each row of a block.
+    """Runs ``steps`` steps of Lanczos with full reorthogonalization from a vector, or from each row of a block.
 
     From every new vector the two latest are subtracted and then its part along all held ones, again where rounding
     asks for it (:func:`orthogonalize`; Parlett, The Symmetric Eigenvalue Problem, section 6.9). The coefficients are
@@ -88,7 +88,7 @@ def lanczos(
 
     Args:
         operator: the symmetric map.
-        v0: start vector [P], or a block of them [B, P]. It needn't be normalised.
+        v0: start vector [P], or a block of them [B, P]. It needn't be normalized.
         steps: M. More than P steps cannot be made: the space is exhausted then.
         max_v: at most so many basis vectors are held per run (the latest), at least 2. None holds all. With
             fewer than ``steps`` the basis isn't returned, orthogonality fades once Ritz values converge, and
@@ -98,7 +98,7 @@ def lanczos(
             "restart" goes on with a random vector of the complement and a zero in ``betas``, as the original
             LLA does.
         basis_device: where the basis is held, the operator's device if None. "cpu" saves the memory of a GPU;
-            the orthogonalisation is then done there too, which beats moving the basis back and forth.
+            the orthogonalization is then done there too, which beats moving the basis back and forth.
         seed: a whole number or a generator, used by "restart" only.
 
     Returns:

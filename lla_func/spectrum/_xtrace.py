@@ -33,7 +33,7 @@ def xtrace(
     that estimate t_i is unbiased, and the average over i treats all probes alike. Nothing is thrown away when
     m grows, since Q only gets new columns.
 
-    Leaving out probe i takes one direction s_i away from the subspace, the i-th column of R^-T, normalised.
+    Leaving out probe i takes one direction s_i away from the subspace, the i-th column of R^-T, normalized.
     With w_i = Q^T probe_i, u_i = w_i - s_i (s_i . w_i), r_i the i-th column of R and H = Q^T A Q,
     t_i = tr H - s_i.H s_i + c_i (w_i.r_i - 2 u_i.r_i + u_i.H u_i): all of it is small algebra. Only the
     direction of a probe's rest x_i outside the subspace carries information, so its length is replaced by

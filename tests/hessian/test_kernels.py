@@ -211,7 +211,7 @@ def test_blocks_go_together_where_that_is_faster_and_gives_the_same():
     assert autotuned({"a": (0.0, 0.01, without_rule)}, blocks="vmap").batched
 
 
-def test_a_linearisation_that_lost_sight_of_the_tangent_is_refused():
+def test_a_linearization_that_lost_sight_of_the_tangent_is_refused():
     def hiding(x):
         with _disable_current_modes():
             return x * 2
@@ -221,7 +221,7 @@ def test_a_linearisation_that_lost_sight_of_the_tangent_is_refused():
             linearize(function, draw(3))
 
 
-def test_a_linearisation_repeats_nothing_that_does_not_depend_on_the_tangent():
+def test_a_linearization_repeats_nothing_that_does_not_depend_on_the_tangent():
     calls = []
 
     def counted(x):
