@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from bridges import metrics
 from bridges.command._cli import parser
 from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla
 from lla_func.hessian import KERNELS
@@ -213,3 +215,20 @@ def test_a_plan_is_printed_in_training_too(capsys):
         run(*["train", "--loader", "template", "--steps", "2", "-np", "1", "--plan", "--engine", "loop"]) == 0
     )
     assert "plan: loop" in capsys.readouterr().out
+
+
+def test_the_hessian_may_be_taken_with_dropout():
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 3))
+    metric = metrics.Loss(
+        nn.CrossEntropyLoss(), torch.randn(12, 3, generator=generator), torch.arange(12) % 3
+    )
+    found = [
+        viz_esd(model, metric, eigs=True, esd=False, seed=0, dropout_seed=dropout, to_save=False).eigenvalues
+        for dropout in (None, 1, 1, 2)
+    ]
+    assert torch.equal(found[1], found[2])
+    assert not torch.allclose(found[0], found[1])
+    assert not torch.allclose(found[1], found[3])
