@@ -20,7 +20,7 @@ NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.
 
 
 def unwrap(model: Any) -> nn.Module:
-    """The module itself, without the shells of data parallelizm, torch.compile or a model wrapper.
+    """The module itself, without the shells of data parallelism, torch.compile or a model wrapper.
 
     Raises:
         TypeError: it is not an ``nn.Module``, or one whose parameters cannot be swapped (scripted, sharded).
