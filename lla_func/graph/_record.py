@@ -77,6 +77,8 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
         >>> recording(torch.tensor([1.0, 2.0]))
         tensor(9.)
     """
+    # Aliases: a tensor that the function also holds by itself, such as theta in a loss around it, stays a constant.
+    inputs = tuple(tensor.detach() for tensor in inputs)
     recorder = _Recorder(inputs)
     try:
         with torch.no_grad(), recorder:

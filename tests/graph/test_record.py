@@ -167,3 +167,9 @@ def test_inputs_are_written_over_only_where_that_is_allowed():
     graph = record(lambda x, y: x.relu() + y.relu(), X, X.clone())
     make_inplace(graph.graph, fresh=1)
     assert calls(graph.graph)[:2] == ["aten.relu_.default", "aten.relu.default"]
+
+
+def test_a_tensor_that_a_function_also_holds_by_itself_is_a_constant_of_it():
+    x = torch.tensor([1.0, 2.0])
+    distance = record(lambda y: (y - x).square().sum(), x)
+    assert float(distance(torch.tensor([4.0, 6.0]))) == 25.0
