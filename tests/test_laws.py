@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lla_func import chart, directions, evaluate, from_loss
+from tests.engines import every_engine
 
 
 def bias_free_relu_net(scale: float = 1.0) -> dict[str, torch.Tensor]:
@@ -48,7 +49,7 @@ def test_normalised_planes_of_a_relu_net_ignore_a_rescaling_of_its_layers(kind, 
     assert torch.allclose(*losses, rtol=1e-12, atol=0) == invariant
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
+@every_engine()
 def test_a_plane_along_two_eigenvectors_of_a_quadratic_is_half_the_weighted_squares(engine):
     generator = torch.Generator().manual_seed(0)
     square = torch.randn(7, 7, generator=generator, dtype=torch.float64)

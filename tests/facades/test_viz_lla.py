@@ -12,6 +12,7 @@ from torch import nn
 
 from bridges import metrics
 from lla_func import Landscape, LandscapeResult, directions, from_loss, risk, store, viz_lla
+from tests.engines import every_engine
 
 
 @pytest.fixture
@@ -392,7 +393,7 @@ class Caching(nn.Module):
         return self.layer(x + self.tables[len(x)]) * self.scale
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap", "hoisted"])
+@every_engine()
 def test_what_a_model_remembers_of_a_pass_stays_usable_and_buffers_do_not_stay(metric, engine):
     model = Caching()
     viz_lla(model, metric, num_plots=1, steps=5, seed=0, to_save=False, engine=engine)

@@ -58,13 +58,13 @@ def slowed(prepare, seconds: float, factor: float = 1.0):
 @pytest.mark.parametrize("slow", ["loop", "hoisted"])
 def test_the_fastest_engine_wins_and_all_rates_are_told(slow, monkeypatch):
     objective = cases.objective("mlp")
-    prepare = slowed({"loop": loop, "hoisted": hoisted}[slow].prepare, 5e-3)
+    prepare = slowed({"loop": loop, "hoisted": hoisted}[slow].prepare, 3e-2)
     monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, slow: prepare})
     monkeypatch.setattr(evaluator, "ENGINES", {**ENGINES, slow: prepare})
     landscape = evaluate(objective, plane_of(objective), COORDS)
     rates = {rate["engine"]: rate["seconds_per_point"] for rate in landscape.diagnostics["rates"]}
     assert landscape.diagnostics["engine"] == {"loop": "hoisted", "hoisted": "loop"}[slow]
-    assert rates[slow] > 4e-3
+    assert rates[slow] > 3e-2
     assert min(rates, key=lambda engine: rates[engine]) == landscape.diagnostics["engine"]
 
 
@@ -127,14 +127,15 @@ def test_a_contender_that_runs_out_of_memory_is_tried_smaller(monkeypatch):
 
 def test_of_several_engines_one_that_fails_is_out(monkeypatch):
     objective = cases.objective("mlp")
+    patient = {**ENGINES, "loop": slowed(loop.prepare, 3e-2)}
 
     def failing(*arguments, **options):
         raise TypeError("not today")
 
-    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "vmap": failing})
+    monkeypatch.setattr(_autotune, "ENGINES", {**patient, "vmap": failing})
     monkeypatch.setattr(evaluator, "candidates", lambda objective, chart, count: (("vmap", "hoisted"), True))
     told = evaluate(objective, plane_of(objective), COORDS).diagnostics
-    assert told["engine"] in ("loop", "hoisted")
+    assert told["engine"] == "hoisted"
     assert {rate["engine"]: rate.get("failed") for rate in told["rates"]}["vmap"] == "TypeError"
     monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "vmap": failing, "hoisted": failing})
     with pytest.warns(EngineFallbackWarning, match="not today"):
@@ -158,18 +159,18 @@ def test_what_is_open_is_varied_and_every_variant_is_checked():
     assert len({rate["samples_per_tile"] for rate in tried}) > 1
 
 
-def test_variants_stay_within_the_memory_budget():
+def test_variants_stay_within_the_memory_budget(monkeypatch):
+    monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "loop": slowed(loop.prepare, 3e-2)})
     x, y = torch.randn(512, 40), torch.arange(512) % 3
     model = nn.Sequential(nn.Linear(40, 64), nn.Tanh(), nn.Linear(64, 3))
     objective = Loss(nn.CrossEntropyLoss(), x, y).objective(model)
     budget = 2**20
     landscape = evaluate(objective, plane_of(objective), COORDS, memory_budget=budget)
-    assert 0 < landscape.diagnostics["plan"]["bytes"] <= budget or landscape.diagnostics["engine"] == "loop"
-    assert all(
-        (rate["samples_per_tile"] or 0) * (rate["points_per_pass"]) * 64 * 4 < budget
-        for rate in landscape.diagnostics["rates"]
-        if rate["engine"] == "hoisted"
-    )
+    tried = [rate for rate in landscape.diagnostics["rates"] if rate["engine"] == "hoisted"]
+    assert len(tried) > 1
+    assert all(rate["samples_per_tile"] * rate["points_per_pass"] * 64 * 4 < budget for rate in tried)
+    assert landscape.diagnostics["engine"] == "hoisted"
+    assert 0 < landscape.diagnostics["plan"]["bytes"] <= budget
 
 
 def test_the_plan_and_the_rates_are_described_in_words():

@@ -20,6 +20,7 @@ from lla_func.landscape._job import begin, load_landscape
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective._objective import Objective, from_loss
 from tests import cases
+from tests.engines import every_engine
 
 ROOT = Path(__file__).parents[2]
 AXIS = torch.linspace(-1, 1, 14, dtype=torch.float64)
@@ -48,7 +49,7 @@ def interrupted_after(
     return objective._replace(loss=loss)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap", "hoisted"])
+@every_engine()
 def test_after_an_interruption_the_same_call_ends_with_the_bits_of_an_unbroken_run(tmp_path, engine):
     objective = cases.objective("mlp", torch.float32)
     plane = plane_of(objective)

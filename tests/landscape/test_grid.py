@@ -11,6 +11,7 @@ from lla_func.landscape._evaluate import evaluate
 from lla_func.landscape._evaluator import EngineFallbackWarning
 from lla_func.landscape._landscape import Landscape, axes, surface
 from lla_func.objective._objective import from_loss, risk
+from tests.engines import QUICK, every_engine
 
 
 def quadratic(diagonal=(3.0, 1.0, 0.5), theta=(0.0, 0.0, 0.0)):
@@ -33,7 +34,7 @@ def plane_of(objective, seed=1):
     return chart.plane(objective.theta, *basis)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
+@every_engine()
 def test_a_quadratic_along_its_eigenvectors_is_its_closed_form_to_rounding(engine):
     objective = quadratic()
     e = torch.eye(3, dtype=torch.float64)
@@ -43,7 +44,7 @@ def test_a_quadratic_along_its_eigenvectors_is_its_closed_form_to_rounding(engin
     torch.testing.assert_close(losses, expected, rtol=1e-15, atol=1e-15)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap", "auto"])
+@every_engine("auto")
 def test_losses_equal_the_risk_at_each_point(engine):
     objective = regression()
     plane = plane_of(objective)
@@ -64,7 +65,7 @@ def test_the_number_of_points_per_pass_changes_results_by_rounding_only():
         torch.testing.assert_close(losses, results[0], rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
+@every_engine()
 def test_the_same_call_gives_the_same_bits(engine):
     objective = regression()
     coords = chart.mesh(torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 3))
@@ -72,13 +73,12 @@ def test_the_same_call_gives_the_same_bits(engine):
     assert torch.equal(first, second)
 
 
-def test_sum_reduction_is_the_same_for_both_engines():
+def test_sum_reduction_is_the_same_for_all_engines():
     objective = regression()._replace(reduction="sum")
     coords = torch.tensor([[0.5, 0.5]])
-    by_loop, by_vmap = (
-        evaluate(objective, plane_of(objective), coords, engine=e).losses for e in ("loop", "vmap")
-    )
-    torch.testing.assert_close(by_vmap, by_loop, rtol=1e-13, atol=0)
+    by_loop, *others = (evaluate(objective, plane_of(objective), coords, engine=e).losses for e in QUICK)
+    for losses in others:
+        torch.testing.assert_close(losses, by_loop, rtol=1e-13, atol=0)
 
 
 def test_nonfinite_losses_are_recorded_and_counted():

@@ -12,6 +12,7 @@ from lla_func.landscape._manifest import identity
 from lla_func.landscape.engines._engines import ENGINES
 from lla_func.objective._objective import Objective, check, from_loss, risk, tiles, weigh
 from tests.dense import dense, matrix
+from tests.engines import every_engine
 
 F64 = torch.float64
 CLASS = torch.tensor([0.2, 1.0, 7.0], dtype=F64)
@@ -55,9 +56,7 @@ def test_the_risk_does_not_depend_on_how_data_are_cut():
         torch.testing.assert_close(risk(weighted(sizes)), expected, rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize(
-    "engine", [pytest.param(name, marks=[pytest.mark.slow] * (name == "compiled")) for name in ENGINES]
-)
+@every_engine(compiling=True)
 def test_every_engine_weighs_batches_and_tiles(engine):
     objective = weighted()
     plane = chart.span(objective.theta, *torch.randn(2, 15, generator=G, dtype=F64))

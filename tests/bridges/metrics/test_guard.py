@@ -13,6 +13,7 @@ from bridges.metrics._guard import Guard
 from lla_func import chart, products
 from lla_func.landscape._evaluate import evaluate
 from lla_func.objective._objective import risk
+from tests.engines import every_engine
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.randn(8, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -55,7 +56,7 @@ def objectives(form="tensor"):
 
 
 @pytest.mark.parametrize("form", ["tensor", "tuple", "dict"])
-@pytest.mark.parametrize("engine", ["loop", "vmap", "hoisted", "auto"])
+@every_engine("auto")
 def test_every_point_sees_the_same_data_and_they_stay_as_they_were(form, engine):
     objective, expected, (x, y) = objectives(form)
     basis = torch.eye(len(objective.theta), dtype=torch.float64)[:2]

@@ -20,6 +20,7 @@ from bridges.models._rng import LOCK
 from lla_func import viz_esd, viz_lla
 from lla_func._torch._interruptions import noticed
 from tests.cases import build
+from tests.engines import QUICK
 from tests.state import differences, snapshot
 
 OPTIONS = {
@@ -128,7 +129,7 @@ def esd(model: nn.Module, metric: Loss, **options) -> None:
 
 
 RUNS = {
-    **{f"lla, {engine}": partial(lla, engine=engine) for engine in ("auto", "loop", "vmap", "hoisted")},
+    **{f"lla, {engine}": partial(lla, engine=engine) for engine in ("auto", *QUICK)},
     **{f"lla, loop, {name}": partial(lla, engine="loop", **options) for name, options in OPTIONS.items()},
     "lla, chebyshev": partial(lla, sampling="chebyshev", tol=0.5, engine="loop"),
     **{f"esd, {kernel}": partial(esd, kernel=kernel) for kernel in ("auto", "vjp", "linearize")},

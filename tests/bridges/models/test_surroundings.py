@@ -18,6 +18,7 @@ from lla_func.geometry._chart import line
 from lla_func.landscape._evaluate import evaluate
 from lla_func.objective._objective import from_loss
 from tests.cases import build
+from tests.engines import QUICK
 from tests.state import unchanged
 
 
@@ -51,7 +52,7 @@ SURROUNDINGS = {
 def numbers(model: nn.Module, metric: Loss) -> list[torch.Tensor]:
     found = [
         viz_lla(model, metric, steps=3, to_save=False, seed=0, engine=engine).landscapes[0].losses
-        for engine in ("loop", "vmap", "hoisted")
+        for engine in QUICK
     ]
     spectrum = viz_esd(model, metric, esd_n_iter=4, to_save=False, seed=0)
     return [*found, spectrum.nodes]
