@@ -1,6 +1,6 @@
 """Claim: LeNet's 40 x 40 surface within 1 % of its range, at least 40 times faster than the peer's full grid.
 
-The trained LeNet on all 1,797 bundled digits, filter-normalised plane. The error is the true one, over the whole grid,
+The trained LeNet on all 1,797 bundled digits, filter-normalized plane. The error is the true one, over the whole grid,
 against our exact engine.
 """
 

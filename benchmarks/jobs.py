@@ -87,7 +87,7 @@ def ours(task: Job, **options: Any) -> Landscape:
 
 
 def peers(task: Job) -> Any:
-    """The landscape by loss-landscapes, with the normalisation that does not fail on zero biases."""
+    """The landscape by loss-landscapes, with the normalization that does not fail on zero biases."""
     import loss_landscapes  # type: ignore[import-untyped]
 
     metric = loss_landscapes.metrics.Loss(nn.CrossEntropyLoss(), task.inputs, task.targets)

@@ -4,7 +4,7 @@ Two questions about a trained network, asked of the same point in weight space: 
 looks like around it, :func:`viz_esd` what its Hessian looks like there. Underneath lie an :class:`Objective` (a loss as
 a function of theta [P]), a :class:`Layout` (how parameters lie in theta), :mod:`directions`, a :mod:`chart` through
 weight space and :func:`evaluate`; and :mod:`products` of an :class:`Operator` with vectors, :mod:`krylov`,
-:mod:`spectrum` and :mod:`criteria`. Models, optimisers and data loaders enter through the package ``bridges``.
+:mod:`spectrum` and :mod:`criteria`. Models, optimizers and data loaders enter through the package ``bridges``.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def network(activation: str, seed: int) -> Surface:
-    """The loss of a small random network on a random plane; odd seeds are filter-normalised."""
+    """The loss of a small random network on a random plane; odd seeds are filter-normalized."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:

@@ -36,7 +36,7 @@ def objective_of(parameters):
 @pytest.mark.parametrize(
     ("kind", "invariant"), [("filter", True), ("layer", True), ("weight", True), (None, False)]
 )
-def test_normalised_planes_of_a_relu_net_ignore_a_rescaling_of_its_layers(kind, order, invariant):
+def test_normalized_planes_of_a_relu_net_ignore_a_rescaling_of_its_layers(kind, order, invariant):
     coords = chart.mesh(torch.linspace(-1, 1, 4), torch.linspace(-1, 1, 3))
     losses = []
     for scale in (1.0, 64.0):

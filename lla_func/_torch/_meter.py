@@ -16,7 +16,7 @@ __all__ = ["Meter"]
 
 
 class Meter(DispatchMode):
-    """A context that counts the bytes that come into being in it and stay.
+    """A context that counts the bytes that are allocated in it and stay.
 
     It sees every tensor that torch computes, also those that only a graph of derivatives refers to, and looks at them
     through weak references. So it is exact, alike on all devices, and holds nothing itself.

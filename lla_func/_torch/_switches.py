@@ -119,7 +119,7 @@ _EAGER = Switch(_force_eager, lambda need: None, lambda stance: stance.__exit__(
 def eagerly() -> Any:
     """A context in which what torch.compile made runs as it was written.
 
-    Compiled code has no second derivative, can't be recorded, and is compiled anew for each kind of tensor that stands
+    Compiled code has no second derivative, cannot be recorded, and is compiled anew for each kind of tensor that stands
     for a parameter.
     """
     return _EAGER.at(True) if "torch._dynamo" in sys.modules else nullcontext()

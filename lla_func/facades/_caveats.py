@@ -65,7 +65,7 @@ def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Ten
     """Why a surface shows nothing, or nothing of some weights; None where there is nothing to say.
 
     A direction that is scaled to the weights vanishes where these are zero: in the second factor of a fresh LoRA
-    adapter, in zero-initialised layers, in pruned filters. What they multiply may then move without any effect.
+    adapter, in zero-initialized layers, in pruned filters. What they multiply may then move without any effect.
 
     Args:
         objective: gives theta and its layout.

@@ -67,7 +67,7 @@ def hessian(
         the operator on vectors of the dtype and device of theta.
 
     Raises:
-        TypeError, ValueError: an argument can't be used, or the probe failed; the message says what to look for.
+        TypeError, ValueError: an argument cannot be used, or the probe failed; the message says what to look for.
         RuntimeError: an operation lacks a derivative; it is named, with the ways out.
 
     Example:

@@ -67,7 +67,7 @@ def prepare(
     one_of("kernel", kernel, ("auto", "timed", *KERNELS))
     one_of("blocks", blocks, ("auto", "vmap", "rows"))
     if tile is not None and not objective.separable:
-        raise ValueError(f"tile={tile!r}, but the objective is not separable: its batches can't be cut")
+        raise ValueError(f"tile={tile!r}, but the objective is not separable: its batches cannot be cut")
     if memory is not None and finite_number("memory", memory) < 0:
         raise ValueError(f"memory={memory!r} is negative; pass a number of bytes, 0 to keep nothing")
     point, theta = objective.theta.detach(), lambda x: x
@@ -78,7 +78,7 @@ def prepare(
     if _check_loss(objective, name):
         if kernel in KERNELS and kernel != "vjp":
             raise ValueError(
-                f"kernel={kernel!r} can't see the derivatives that the loss takes on its way by torch.autograd; pass "
+                f"kernel={kernel!r} cannot see the derivatives that the loss takes on its way by torch.autograd; pass "
                 "kernel='vjp', or take them by torch.func.grad"
             )
         kernel = "vjp"

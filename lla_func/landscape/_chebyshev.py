@@ -195,7 +195,7 @@ def _doubtful(
     """The places of the grid where an interpolant is most likely to be wrong, at most ``count`` of them.
 
     Half of them fill the largest holes between the points evaluated so far, one after another; at the others
-    interpolants of neighbouring degrees differ most, and a new place leaves its surroundings alone.
+    interpolants of neighboring degrees differ most, and a new place leaves its surroundings alone.
 
     Args:
         axes: of the grid, [m_c].

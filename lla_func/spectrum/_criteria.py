@@ -13,7 +13,7 @@ from lla_func.errors import finite_number, finite_tensor, numbers_of
 __all__ = ["ZERO", "Criterion", "c_t", "k_hn", "r_e", "spectrum_class"]
 
 ZERO = 1e-6
-"""Nodes up to this share of a run's largest magnitude are zero: float32 products can't tell them apart."""
+"""Nodes up to this share of a run's largest magnitude are zero: float32 products cannot tell them apart."""
 
 
 class Criterion(NamedTuple):

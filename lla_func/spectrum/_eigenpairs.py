@@ -83,7 +83,7 @@ def eigenpairs(
             (half from each end, the larger half from the top, descending).
         tol: bound for the residuals, relative to the largest Ritz value in magnitude. An isolated eigenvalue
             is then far better than that: its error goes with the square of the residual. Below about ten
-            roundings of the operator's dtype it can't be met.
+            roundings of the operator's dtype it cannot be met.
         max_iter: the most products that are spent.
         start: a vector [P], a block [B, P], or a ``lanczos`` run with its basis, whose work is continued.
         max_basis: the most vectors held, besides about two; max(24, 2 k + 10) if None.

@@ -187,7 +187,7 @@ def test_rows_follow_the_first_direction(run, model, metric):
     assert losses[0, -1] == pytest.approx(float(risk(objective, theta)), rel=1e-6)
 
 
-def test_all_modes_of_the_random_axes_differ_in_normalisation_only(run):
+def test_all_modes_of_the_random_axes_differ_in_normalization_only(run):
     result = run(viz_dev=True, to_save=True)
     assert result.paths["surface"].name == "default_all_modes.png"
     assert result.titles == (

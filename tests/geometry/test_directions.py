@@ -53,7 +53,7 @@ def test_three_directions_are_mutually_orthogonal(layout):
 
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("kind", [None, "layer", "model", "filter"])
-def test_normalised_directions_stay_orthogonal_where_filters_allow_it(layout, kind, order):
+def test_normalized_directions_stay_orthogonal_where_filters_allow_it(layout, kind, order):
     tensors = {name: torch.zeros(shape) for name, shape in SHAPES.items() if name != "narrow.weight"}
     layout = Layout.of(tensors, filter_axes={"up.weight": 1})
     basis = directions.normalize(draw(layout), weights(layout), layout, kind=kind, order=order)
@@ -71,7 +71,7 @@ def test_single_element_filters_tilt_the_axes_and_the_summary_reports_the_angle(
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_filter_normalisation_gives_every_filter_the_norm_of_the_weights(layout, order):
+def test_filter_normalization_gives_every_filter_the_norm_of_the_weights(layout, order):
     theta = weights(layout)
     basis = directions.normalize(draw(layout), theta, layout, kind="filter", order=order)
     for name, axis in zip(layout.names, layout.filter_axes, strict=True):
@@ -100,12 +100,12 @@ def test_layer_and_model_normalization_match_their_norms(layout, order):
     torch.testing.assert_close(model[1].norm(p=order), theta.norm(p=order), rtol=1e-12, atol=0)
 
 
-def test_weight_normalisation_multiplies_element_by_element(layout):
+def test_weight_normalization_multiplies_element_by_element(layout):
     theta, basis = weights(layout), draw(layout)
     assert torch.equal(directions.normalize(basis, theta, layout, kind="weight"), basis * theta)
 
 
-def test_normalisation_leaves_its_argument_alone_and_takes_the_dtype_of_theta(layout):
+def test_normalization_leaves_its_argument_alone_and_takes_the_dtype_of_theta(layout):
     basis = draw(layout)
     before = basis.clone()
     result = directions.normalize(basis, weights(layout).float(), layout, kind="filter", ignore="bias_norm")

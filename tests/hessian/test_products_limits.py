@@ -69,7 +69,7 @@ def test_without_a_forward_rule_vjp_is_named_as_the_way_out_and_auto_takes_it():
 
 
 class Square(torch.autograd.Function):
-    """x**2 in the old style, that forward mode can't take."""
+    """x**2 in the old style, that forward mode cannot take."""
 
     @staticmethod
     def forward(ctx, x):
@@ -184,7 +184,7 @@ BAD = {
     "tile of a whole": (
         lambda: products.hessian(network()._replace(separable=False), tile=4),
         ValueError,
-        "can't be cut",
+        "cannot be cut",
     ),
     "memory": (lambda: products.hessian(network(), memory=-1), ValueError, "memory=-1 is negative"),
     "memory type": (

@@ -236,7 +236,7 @@ def test_losses_that_are_not_positive_are_holes_on_a_log_scale(draw, landscape):
     assert "not finite or not positive: 2 points" in legend_texts(ax)
 
 
-def test_log_surface_has_log_heights_labelled_with_losses():
+def test_log_surface_has_log_heights_labeled_with_losses():
     steep = landscape_of(lambda a, b: 10.0 ** (2 * a + b - 7), X, Y)
     ax, corners, _ = surface(steep, log=True)
     assert corners[..., 2].max() == pytest.approx(4.0)

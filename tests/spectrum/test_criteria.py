@@ -74,7 +74,7 @@ def test_an_analysis_leaves_out_nodes_whose_sign_is_unknown() -> None:
     for row, value in enumerate(found.runs.tolist()):
         kept = (t[row][known[row]] for t in (rules.nodes, rules.weights))
         assert value == pytest.approx(criteria.k_hn(*kept).value, rel=1e-12)
-    # rounding of the products' dtype: bfloat16 can't tell 0.1 % from zero
+    # rounding of the products' dtype: bfloat16 cannot tell 0.1 % from zero
     half = rules.first._replace(residual=rules.first.residual.bfloat16())
     coarse = rules._replace(
         first=half, residuals=torch.zeros(1, 3, dtype=F64), weights=tensor(0.4, 0.5, 0.1)[None]

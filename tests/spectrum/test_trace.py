@@ -146,7 +146,7 @@ def test_xtrace_equals_its_definition() -> None:
     assert found.value == pytest.approx(float(found.samples.mean()))
 
 
-def test_a_cancelling_trace_still_stops() -> None:
+def test_a_canceling_trace_still_stops() -> None:
     found = spectrum.trace(prescribed(torch.linspace(-1, 1, 100, dtype=F64)), tol=0.3, max_products=1000)
     assert found.converged
     assert found.products < 50

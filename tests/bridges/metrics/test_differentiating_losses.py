@@ -113,7 +113,7 @@ def test_every_engine_gives_the_losses(name, engine):
         expected = [
             objective.loss(objective.theta + row @ basis, objective.batches[0]).item() for row in coords
         ]
-    # Blocks of points can't share a pass in which gradients are taken.
+    # Blocks of points cannot share a pass in which gradients are taken.
     with pytest.warns(EngineFallbackWarning) if engine == "vmap" else nullcontext():
         landscape = evaluate(objective, plane, coords, engine=engine)
     torch.testing.assert_close(landscape.losses, torch.tensor(expected, dtype=torch.float64))
@@ -164,7 +164,7 @@ class Lenient(Inside):
 def test_kernels_that_would_miss_derivatives_are_refused(kernel, blocks):
     objective = Lenient().objective(network())
     with pytest.raises(
-        ValueError, match=rf"kernel='{kernel}' can't see the derivatives .* pass kernel='vjp'"
+        ValueError, match=rf"kernel='{kernel}' cannot see the derivatives .* pass kernel='vjp'"
     ):
         products.hessian(objective, kernel=kernel, blocks=blocks)
     assert products.hessian(objective, kernel="timed").name == "hessian (vjp)"

@@ -57,7 +57,7 @@ def test_a_bare_function_may_return_a_number():
     assert found.center_loss == float((model(X) > 0).double().mean())
 
 
-def test_a_bare_function_serves_the_axes_of_an_optimiser():
+def test_a_bare_function_serves_the_axes_of_an_optimizer():
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
     loss(model).backward()

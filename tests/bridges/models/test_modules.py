@@ -215,7 +215,7 @@ def test_awkward_modules_are_evaluated_right_and_left_alone(name):
         found = [float(objective.loss(theta, objective.batches[0])) for theta in thetas]
         again = [float(objective.loss(theta, objective.batches[0])) for theta in thetas]
     assert found == again
-    fresh = [awkward(name)[0] for _ in thetas]  # old weight_norm can't be copied
+    fresh = [awkward(name)[0] for _ in thetas]  # old weight_norm cannot be copied
     for model, theta, loss in zip(fresh, thetas, found, strict=True):
         with torch.no_grad():
             torch.nn.utils.vector_to_parameters(theta, model.parameters())

@@ -1,4 +1,4 @@
-"""The hoisted engine gives the loop's losses for every model, or says why it can't."""
+"""The hoisted engine gives the loop's losses for every model, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_values_that_depend_on_nothing_may_leave_torch():
 
 
 def test_writes_within_an_operation_are_made_functional():
-    """Circular padding writes the parts of its result in place, where functionalisation does not see it at first."""
+    """Circular padding writes the parts of its result in place, where functionalization does not see it at first."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), nn.Tanh(), nn.Flatten())
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 2, 5, 5, generator=generator, dtype=torch.float64)
