@@ -33,7 +33,6 @@ ESD_STEPS = 100
 """Lanczos steps of the spectral density, as in the original."""
 
 
-@noticed()
 def viz_lla(
     model: Any,
     metric: Any = None,

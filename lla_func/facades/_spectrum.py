@@ -22,7 +22,6 @@ from lla_func.spectrum import analyse, room_for
 __all__ = ["SpectrumResult", "viz_esd"]
 
 
-@noticed()
 def viz_esd(
     model: Any,
     metric: Any = None,
