@@ -24,20 +24,6 @@ from tests.command import run
 
 
 @pytest.fixture
-def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
-
-
-@pytest.fixture
-def metric():
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(20, 5, generator=generator)
-    return metrics.Loss(nn.CrossEntropyLoss(), x, torch.randint(3, (20,), generator=generator), "cpu")
-
-
-@pytest.fixture
 def no_work(monkeypatch):
     """Work of either front door fails the test."""
 
