@@ -78,7 +78,7 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
         tensor(9.)
     """
     # Aliases: a tensor that the function also holds by itself, such as theta in a loss around it, stays a constant.
-    inputs = tuple(tensor.detach() for tensor in inputs)
+    inputs = tuple(tensor.detach().requires_grad_(tensor.requires_grad) for tensor in inputs)
     recorder = _Recorder(inputs)
     try:
         with torch.no_grad(), recorder:
