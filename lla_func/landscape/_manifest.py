@@ -61,27 +61,31 @@ def read(folder: Path) -> dict[str, Any]:
         known = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(known, dict) or type(known.get("format")) is not int:
             raise ValueError("it has no format")
-        if known["format"] not in READABLE:
-            raise NotImplementedError
-        if known.setdefault("checksum", None) != (checksum(known) if known["format"] > 1 else None):
-            raise ValueError("its checksum is another")
-        job, rates = known["job"], known["rates"]
-        checked(known["plan"], ENGINES)
-        float(job["loss"])
-        if not all(isinstance(group, dict) for group in (job["settings"], job["notes"], *rates)):
-            raise ValueError("settings, notes or rates are no mappings")
-    except NotImplementedError:
-        raise ValueError(
-            f"{str(path)!r} was written by another version of lla_func (format {known['format']}, this one reads "
-            f"{' and '.join(map(str, READABLE))}); choose another folder, or go on with that version"
-        ) from None
+        if known["format"] in READABLE:
+            _believe(known)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(
             f"{str(path)!r} is damaged ({reason}). Put back a copy of it, or delete its folder and begin anew: without "
             "it the chunks cannot be told from those of another job"
         ) from error
+    if known["format"] not in READABLE:
+        raise ValueError(
+            f"{str(path)!r} was written by another version of lla_func (format {known['format']}, this one reads "
+            f"{' and '.join(map(str, READABLE))}); choose another folder, or go on with that version"
+        )
     return known
+
+
+def _believe(known: dict[str, Any]) -> None:
+    """Raises one of the errors of :func:`read` unless the manifest is whole; notes that format 1 has no checksum."""
+    if known.setdefault("checksum", None) != (checksum(known) if known["format"] > 1 else None):
+        raise ValueError("its checksum is another")
+    job, rates = known["job"], known["rates"]
+    checked(known["plan"], ENGINES)
+    float(job["loss"])
+    if not all(isinstance(group, dict) for group in (job["settings"], job["notes"], *rates)):
+        raise ValueError("settings, notes or rates are no mappings")
 
 
 def checksum(manifest: Mapping[str, Any]) -> str:
