@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from lla_func._torch import Meter, differentiable, explained
+from lla_func._torch import Meter, differentiable, explained, tensors
 from lla_func.hessian._autotune import Build, Built, KernelChoice, Product
 from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.spectrum import Operator
@@ -104,7 +103,7 @@ def _keep(
                 with Meter() as meter:
                     product = build(kernel, piece)
                 size = meter.kept()
-            leaves = [leaf for leaf in pytree.tree_leaves(piece) if isinstance(leaf, Tensor)]
+            leaves = [*tensors(piece)]
             data = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
             used += size + (0 if stored else data)  # streamed data lives as long as what refers to it
             # Where nothing is kept, activations are guessed to be some eight times the data.

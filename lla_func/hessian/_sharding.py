@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from lla_func._torch import tensors
 from lla_func.errors import instance
 from lla_func.objective import Batch, Objective, beginning, samples, weighed
 from lla_func.spectrum import Operator
@@ -93,7 +94,7 @@ class _Part:
     def __iter__(self) -> Iterator[Batch]:
         for index, batch in enumerate(self.objective.batches):
             count = samples(batch)
-            leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+            leaves = [*tensors(batch)]
             if not self.objective.separable or any(leaf.ndim == 0 or len(leaf) != count for leaf in leaves):
                 if index % self.size == self.rank:
                     yield batch

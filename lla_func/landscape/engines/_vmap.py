@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from lla_func._torch import tensors
 from lla_func.geometry import Chart
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective, combined, samples, value, weighed
@@ -60,6 +60,6 @@ def prepare(
 def _block(objective: Objective, budget: int) -> int:
     """A number of points whose parameters and activations (some 16 numbers an input element) fit the budget."""
     first = next(iter(objective.batches))
-    leaves = [leaf for leaf in pytree.tree_leaves(first) if isinstance(leaf, Tensor)]
+    leaves = [*tensors(first)]
     elements = len(objective.theta) + 16 * sum(leaf.numel() for leaf in leaves) + samples(first)
     return max(1, min(64, budget // (objective.theta.element_size() * elements)))
