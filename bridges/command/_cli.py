@@ -13,8 +13,6 @@ from typing import Any, NoReturn
 
 from bridges.command import _options as options
 
-__all__ = ["main", "parser"]
-
 # Nothing here imports torch, so that help and misspelled options answer at once.
 
 EPILOG = """\

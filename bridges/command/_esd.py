@@ -17,8 +17,6 @@ from lla_func.objective import samples
 from lla_func.options import VIZ_ESD
 from lla_func.spectrum import Criteria
 
-__all__ = ["run"]
-
 
 def run(arguments: Namespace) -> None:
     """Analyzes the Hessian at random and at trained weights, and prints the comparison."""

@@ -22,8 +22,6 @@ from lla_func.landscape import describe
 from lla_func.objective import samples
 from lla_func.options import VIZ_LLA
 
-__all__ = ["asked_of", "draw", "run"]
-
 
 def run(arguments: Namespace) -> None:
     """Draws the landscape around trained weights and prints what was written and the loss at the center."""

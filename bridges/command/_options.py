@@ -24,22 +24,6 @@ from lla_func.options import (
     brief,
 )
 
-__all__ = [
-    "LANDSCAPE",
-    "TRAINING",
-    "add",
-    "given",
-    "ignored",
-    "ignored_in",
-    "landscape",
-    "long_jobs",
-    "output",
-    "pipeline",
-    "spectrum",
-    "training",
-]
-
-
 # What the original's scripts accept without using it, and so do ours.
 TRAINING = ("-e/--epochs", "-lr", "-vr/--viz_rate", "-ld/--log_dir")
 LANDSCAPE = (

@@ -16,17 +16,6 @@ from bridges.command._processes import Team, launched
 from bridges.metrics import available
 from bridges.models import Stream, everything
 
-__all__ = [
-    "batches_of",
-    "described",
-    "device_of",
-    "evaluated_batch",
-    "first_batch",
-    "metric_of",
-    "model_of",
-    "together",
-]
-
 
 def device_of(arguments: Namespace) -> torch.device:
     """The device asked for, if this machine has it."""

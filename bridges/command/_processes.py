@@ -11,8 +11,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-__all__ = ["Team", "joined", "launched"]
-
 
 class Team(NamedTuple):
     """The processes that work together.

@@ -11,8 +11,6 @@ from bridges import loaders
 from lla_func.files import save_json
 from lla_func.landscape import directory
 
-__all__ = ["Begun", "check_loader", "remember", "resumed"]
-
 COMMAND = "command.json"
 """The file of a store that holds the command line which began it."""
 

@@ -16,8 +16,6 @@ from bridges.command._processes import launched
 from lla_func.facades import check_request
 from lla_func.files import file_name, writable_directory
 
-__all__ = ["run"]
-
 TRAINING_BATCH = 64
 
 

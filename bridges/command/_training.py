@@ -18,8 +18,6 @@ from lla_func.errors import finite_number, instance, one_of, positive_int, seed_
 from lla_func.files import append_line
 from lla_func.objective import samples
 
-__all__ = ["SCHEDULES", "Epoch", "log", "score", "train"]
-
 SCHEDULES = ("constant", "cosine")
 
 # What the loader protocol calls a metric: metric(None, model=..., batch=..., use_wrapper=False, return_pred=True).

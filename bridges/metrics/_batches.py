@@ -18,8 +18,6 @@ from lla_func._torch import free_memory, tensors
 from lla_func.errors import flag, usable_device
 from lla_func.objective import Batch
 
-__all__ = ["Streamed", "available", "checked", "formed", "from_loader", "move", "ordinary"]
-
 SHARE = 0.25
 """The share of the free memory that data may take to become resident."""
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from bridges.metrics._reduction import known
 
-__all__ = ["check_alone", "form_of", "judged_by", "loss_in", "output_of", "takes_model"]
-
 MODEL = ("model", "module", "net", "network")
 """What the first argument of a function is called that wants the model instead of its prediction."""
 

@@ -22,8 +22,6 @@ from torch import Tensor
 
 from bridges.metrics._graphs import Packed
 
-__all__ = ["divided", "opened", "translated"]
-
 
 def divided(item: Any) -> tuple[Any, Any]:
     """The pair (inputs, targets) in what a loader yields, targets None where there are none.

@@ -11,8 +11,6 @@ from torch.utils import _pytree as pytree
 
 from lla_func.objective import Batch, samples
 
-__all__ = ["Packed", "graphs_in", "packed"]
-
 
 class Packed:
     """A graph of PyTorch Geometric, or a batch of them, as a pytree of its tensors.

@@ -14,8 +14,6 @@ from bridges.models import Task, in_precision
 from lla_func._torch import tensors
 from lla_func.objective import Batch
 
-__all__ = ["Guard"]
-
 
 class Guard:
     """Runs tasks on data that they may write into.

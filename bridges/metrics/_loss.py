@@ -22,8 +22,6 @@ from bridges.models import Task
 from lla_func.errors import flag
 from lla_func.objective import Batch, Objective, Weight, weigh
 
-__all__ = ["Loss"]
-
 
 class Loss(Metric):
     """A criterion on the predictions of a model: the two-line way from a model to an objective.

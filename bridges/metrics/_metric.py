@@ -17,8 +17,6 @@ from bridges.metrics._guard import Guard
 from bridges.models import Borrowed, Task, behave, precision, unwrap
 from lla_func.objective import Batch, Objective, Weight, Weighted, check, combined, weighed
 
-__all__ = ["Combination", "Metric", "metric_of", "total"]
-
 
 class Metric:
     """A loss of a model on data. Subclass it to describe any pipeline, in one of three ways.

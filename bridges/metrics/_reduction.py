@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from lla_func.errors import one_of
 from lla_func.objective import Batch, samples
 
-__all__ = ["averages", "known", "reduction_of", "weight_of"]
-
 MODULES = (
     *(
         nn.L1Loss,

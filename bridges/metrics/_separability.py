@@ -14,8 +14,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lla_func._torch import DispatchMode, raise_if_interrupted, tensors
 from lla_func.objective import Batch, Objective, beginning, samples, tiles, value, weighed
 
-__all__ = ["NEITHER", "confirmed", "observe", "reduction_by_trial"]
-
 NEITHER = (
     "the criterion is neither the mean nor the sum of the losses of samples, so the loss over several batches depends "
     "on how the data are cut. Pass weight=... if it is a mean over something else (class weights, tokens), or all data "

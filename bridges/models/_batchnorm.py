@@ -14,8 +14,6 @@ from bridges.models._pose import Pose, evaluating, has_dropout
 from lla_func.errors import one_of, seed_number
 from lla_func.objective import Batch, samples
 
-__all__ = ["POLICIES", "Behavior", "behave"]
-
 POLICIES = ("eval", "batch", "recalibrate")
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -17,8 +17,6 @@ from bridges.models._rng import torch_only
 from lla_func._torch import eagerly, refuse_lost_threads, without_autocast
 from lla_func.errors import one_of
 
-__all__ = ["Borrowed", "Task", "in_precision", "precision", "scalar"]
-
 Task = Callable[[nn.Module, Any], Any]
 """Anything done with a model and some data."""
 

@@ -12,8 +12,6 @@ from torch import nn
 
 from bridges.models._rng import LOCK, Source
 
-__all__ = ["lent"]
-
 T = TypeVar("T")
 
 registries = itemgetter(

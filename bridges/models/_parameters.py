@@ -14,8 +14,6 @@ from torch.nn.parameter import is_lazy
 from bridges.models._wrapper import ModelWrapper
 from lla_func.objective import Layout
 
-__all__ = ["layout_of", "parameters_of", "trainable", "unwrap"]
-
 NORMS: tuple[type[nn.Module], ...] = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 

@@ -13,8 +13,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lla_func._torch import math_attention
 
-__all__ = ["Pose", "attention_for", "differentiated", "evaluating", "has_dropout"]
-
 Pose = Mapping[nn.Module, Mapping[str, Any]]
 """The attributes to set on each module for the time of a call, such as ``{"training": False}``."""
 

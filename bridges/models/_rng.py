@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["LOCK", "Source", "Stream", "everything", "torch_only"]
-
 LOCK = threading.RLock()
 """Held by the one thread that draws from the global random generators, or uses a borrowed model.
 

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from lla_func.errors import instance
 from lla_func.files import replacing
 
-__all__ = ["adopt", "load", "save"]
-
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     """Saves a model's state dict, as CPU tensors, for :func:`load` or ``torch.load(weights_only=True)``.

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["ModelWrapper", "wrap_model"]
-
 
 class ModelWrapper:
     """A model in the form that metrics of the original expect: ``wrapper.forward(*inputs)``.

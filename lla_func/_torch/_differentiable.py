@@ -17,8 +17,6 @@ from lla_func._torch._interruptions import noticed
 from lla_func._torch._precision import full_precision, without_autocast
 from lla_func._torch._switches import math_attention
 
-__all__ = ["differentiable", "explained", "load_forward_mode"]
-
 
 @contextmanager
 def differentiable() -> Iterator[None]:

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["DispatchMode"]
-
 LAZY = hasattr(TorchDispatchMode, "_should_skip_dynamo")
 """Whether torch leaves its compiler aside until something is compiled."""
 

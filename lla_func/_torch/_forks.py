@@ -6,8 +6,6 @@ import os
 
 import torch
 
-__all__ = ["refuse_lost_threads"]
-
 _HOME = os.getpid()
 
 

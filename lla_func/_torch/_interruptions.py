@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-__all__ = ["noticed", "raise_if_interrupted"]
-
 
 class _Noticing:
     """A handler of signals that remembers whether the handler before it, which does the work, raised an error."""

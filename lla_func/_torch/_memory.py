@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["cache_size", "free_memory", "out_of_memory"]
-
 
 def free_memory(device: torch.device | str = "cpu") -> int:
     """Bytes that can still be allocated on a device; a cautious 2 GiB where the system doesn't tell."""

@@ -12,8 +12,6 @@ from torch.utils import _pytree as pytree
 
 from lla_func._torch._dispatch import DispatchMode
 
-__all__ = ["Meter"]
-
 
 class Meter(DispatchMode):
     """A context that counts the bytes that are allocated in it and stay.

@@ -11,8 +11,6 @@ import torch
 
 from lla_func._torch._switches import Switch
 
-__all__ = ["full_precision", "uncast", "without_autocast"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -8,8 +8,6 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["tensors"]
-
 
 def tensors(tree: Any) -> Iterator[Tensor]:
     """The tensors of a pytree, in order.

@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Switch", "eagerly", "math_attention"]
-
 
 class Switch:
     """A setting of the process that any number of computations may need changed at once.

@@ -12,8 +12,6 @@ from torch import Tensor
 from lla_func.facades._common import bridge
 from lla_func.objective import Objective
 
-__all__ = ["directions_from"]
-
 
 def directions_from(axes: Any, objective: Objective) -> str | Tensor:
     """The directions [K, P] that ``axes`` stands for; a name, or a tensor, as it is.

@@ -13,8 +13,6 @@ from lla_func.landscape import Landscape
 from lla_func.objective import Layout, Objective
 from lla_func.spectrum import Analysis
 
-__all__ = ["warn_of_flat_surfaces", "warn_of_what_did_not_converge", "why_flat"]
-
 VANISHING = (
     "the weights there are zero, and directions are scaled to the weights; pass normalization=None, or take a model "
     "that was trained"

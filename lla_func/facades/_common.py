@@ -22,18 +22,6 @@ from lla_func.objective import Objective, check
 from lla_func.options import Output, Products, Setup
 from lla_func.spectrum import Operator
 
-__all__ = [
-    "bridge",
-    "files_line",
-    "folders_of",
-    "metric_of",
-    "objective_of",
-    "operator_of",
-    "provenance",
-    "seed_of",
-]
-
-
 BRIDGE = "bridges.metrics"
 """Where functions of a model, and other models, are translated that a caller hands over as they are.
 

@@ -21,13 +21,10 @@ from lla_func.facades._result import LandscapeResult, arrays
 from lla_func.facades._writing import save_losses, save_spectrum, write_landscape
 from lla_func.geometry import Moments, free_parameters
 from lla_func.geometry import panels as panels_of
-from lla_func.landscape import Curvature, Landscape, directions_of, evaluate, measured_curvature
+from lla_func.landscape import Landscape, directions_of, evaluate, measured_curvature
 from lla_func.objective import risk
 from lla_func.options import VIZ_LLA, Drawing, Evaluation, Hessian, Output, Panels, Setup
 from lla_func.spectrum import Analysis, Eigenpairs, analyse
-
-__all__ = ["Curvature", "LandscapeResult", "check_request", "viz_lla"]
-
 
 ESD_STEPS = 100
 """Lanczos steps of the spectral density, as in the original."""

@@ -18,9 +18,6 @@ from lla_func.landscape import store as files
 from lla_func.objective import Objective
 from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
 
-__all__ = ["MEASURABLE", "Request", "checked"]
-
-
 MEASURABLE = ("hessian", "finite_difference")
 """Matrices whose eigenvalues are second derivatives of the loss."""
 

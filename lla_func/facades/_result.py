@@ -14,8 +14,6 @@ from lla_func.facades._common import files_line
 from lla_func.landscape import Curvature, Landscape, surface
 from lla_func.spectrum import Analysis, Criteria
 
-__all__ = ["LandscapeResult", "SpectrumResult", "arrays"]
-
 SHOWN = 10
 """Eigenvalues that a result shows of itself."""
 

@@ -19,8 +19,6 @@ from lla_func.objective import Objective
 from lla_func.options import Output, Setup, Spectrum
 from lla_func.spectrum import analyse, room_for
 
-__all__ = ["SpectrumResult", "viz_esd"]
-
 
 def viz_esd(
     model: Any,

@@ -13,9 +13,6 @@ from lla_func.hessian import is_first
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Analysis
 
-__all__ = ["draw_spectrum", "save_losses", "save_spectrum", "write_landscape"]
-
-
 # ---- landscapes ----------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 from lla_func.files._atomic import replacing
 from lla_func.files._paths import PathLike
 
-__all__ = ["as_array", "load_arrays", "save_arrays"]
-
 
 def save_arrays(path: PathLike, /, **arrays: Any) -> Path:
     """Writes arrays to an npz file that needs no pickle to be read.

@@ -19,8 +19,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["append_line", "replacing", "sweep"]
-
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[IO[bytes]]:

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["fingerprint"]
-
 
 def fingerprint(tree: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of a pytree: its structure, and its tensors bit by bit.

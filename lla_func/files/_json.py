@@ -18,8 +18,6 @@ from lla_func.files._arrays import as_array
 from lla_func.files._atomic import replacing
 from lla_func.files._paths import PathLike
 
-__all__ = ["json_types", "plain", "save_json"]
-
 
 def save_json(path: PathLike, mapping: Mapping[str, Any]) -> Path:
     """Writes settings or a summary as JSON that every parser accepts, in the mapping's order.

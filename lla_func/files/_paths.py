@@ -6,8 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["PathLike", "file_name", "writable_directory"]
-
 PathLike = str | os.PathLike[str]
 
 

@@ -16,8 +16,6 @@ from lla_func.geometry._directions import Moments
 from lla_func.objective import Objective
 from lla_func.options import Panels
 
-__all__ = ["Panel", "check_panels", "free_parameters", "panels"]
-
 
 class Axes(NamedTuple):
     """Directions as they come, before any scaling.

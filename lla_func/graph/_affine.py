@@ -20,8 +20,6 @@ from torch import Tensor, fx
 
 from lla_func.graph._record import dtype_of, shape_of
 
-__all__ = ["RULES", "VIEWS", "classify", "directions", "is_view"]
-
 aten = torch.ops.aten
 
 VIEWS = frozenset(

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-__all__ = ["generate"]
-
 aten = torch.ops.aten
 
 BINDINGS: Mapping[Any, Callable[..., Any]] = {

@@ -14,8 +14,6 @@ from torch import fx
 
 from lla_func.graph._record import dtype_of, shape_of
 
-__all__ = ["make_inplace"]
-
 aten = torch.ops.aten
 
 IN_PLACE: Mapping[Any, Any] = {

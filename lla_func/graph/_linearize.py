@@ -12,8 +12,6 @@ from torch.utils import _pytree as pytree
 
 from lla_func._torch import DispatchMode
 
-__all__ = ["DenseZeros", "linearize"]
-
 
 class Slot(NamedTuple):
     """The place of a tensor that depends on the tangent; slot 0 is the tangent itself."""

@@ -19,8 +19,6 @@ from torch.utils import _pytree as pytree
 from lla_func.graph._record import Recording, RecordingError, record, writes
 from lla_func.objective import Batch, Loss, value
 
-__all__ = ["RecordingError", "record_loss", "signature", "tensors"]
-
 DIFFERENTIATES = re.compile(r"requires_grad_\(\)|not require grad|not have been used in the graph")
 """What torch says where a loss takes derivatives on its way: it cannot do so while it is made functional."""
 

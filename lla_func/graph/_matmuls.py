@@ -18,8 +18,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from lla_func.graph._affine import VIEWS
 from lla_func.graph._record import arguments, shape_of
 
-__all__ = ["Strided", "add_in_product", "attention", "fuse_attention", "share_matrix", "strided"]
-
 aten = torch.ops.aten
 
 _RESHAPES = (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.expand.default)

@@ -20,8 +20,6 @@ from lla_func.graph._record import Recording, arguments, clean, elements, infer,
 from lla_func.graph._rewrite import REWRITES, fold_scale
 from lla_func.objective import Batch, Loss
 
-__all__ = ["Partition", "Sizes", "footprint", "hoist", "partition"]
-
 aten = torch.ops.aten
 
 

@@ -19,22 +19,6 @@ from torch.utils import _pytree as pytree
 from lla_func._torch import DispatchMode
 from lla_func.graph._codegen import generate
 
-__all__ = [
-    "Recording",
-    "RecordingError",
-    "Value",
-    "arguments",
-    "clean",
-    "dtype_of",
-    "elements",
-    "infer",
-    "itemsize",
-    "record",
-    "shape_of",
-    "writes",
-]
-
-
 NODE = "_lla_func_node"
 """The attribute by which a recorder knows a tensor."""
 

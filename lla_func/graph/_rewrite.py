@@ -29,18 +29,6 @@ from torch import fx
 from lla_func.graph._matmuls import add_in_product, fuse_attention, share_matrix
 from lla_func.graph._record import arguments, dtype_of, elements, shape_of
 
-__all__ = [
-    "REWRITES",
-    "fold_scale",
-    "forget_strides",
-    "normalize_by_scale",
-    "normalize_classes_as_rows",
-    "pick_log_probability",
-    "pool_by_maximum",
-    "rectify_after_pooling",
-    "slice_splits",
-]
-
 aten = torch.ops.aten
 
 FEW_CLASSES = 64

@@ -12,8 +12,6 @@ from lla_func.hessian._autotune import Build, Built, KernelChoice, Product
 from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.spectrum import Operator
 
-__all__ = ["assemble", "pieces"]
-
 BLOCK_BYTES = 2**28
 """Memory for what the vectors of a block compute together."""
 

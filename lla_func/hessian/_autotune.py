@@ -14,8 +14,6 @@ from lla_func._torch import Meter, differentiable, raise_if_interrupted
 from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.spectrum import probes
 
-__all__ = ["Build", "Built", "KernelChoice", "Product", "autotune", "choose_by_size"]
-
 Product = Callable[[Tensor], Tensor]
 """A linear map [P] -> [P]."""
 Build = Callable[[str, Batch], Product]

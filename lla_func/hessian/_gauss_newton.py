@@ -12,8 +12,6 @@ from torch.utils import _pytree as pytree
 from lla_func._torch import raise_if_interrupted
 from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
-__all__ = ["check_composition", "outputs_and_criterion", "sample_losses", "sample_weights"]
-
 
 def outputs_and_criterion(
     objective: Objective, batch: Batch, theta: Callable[[Tensor], Any]

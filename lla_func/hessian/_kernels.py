@@ -24,8 +24,6 @@ from torch.autograd import grad
 
 from lla_func.graph import DenseZeros, linearize
 
-__all__ = ["KERNELS", "Kernel", "gradient"]
-
 Scalar = Callable[[Tensor], Tensor]
 """A function of a vector [P] whose value is a scalar."""
 Vector = Callable[[Tensor], Tensor]

@@ -10,8 +10,6 @@ from lla_func.hessian import _products as products
 from lla_func.objective import Layout, Objective, check
 from lla_func.spectrum import Estimate, analyse
 
-__all__ = ["LayerCurvature", "layers_of", "layerwise", "table"]
-
 
 class LayerCurvature(NamedTuple):
     """The Hessian restricted to one layer's parameters, a diagonal block of the whole.

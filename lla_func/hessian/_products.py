@@ -33,8 +33,6 @@ from lla_func.hessian._request import carry_out, prepare
 from lla_func.objective import Batch, Objective
 from lla_func.spectrum import Operator
 
-__all__ = ["finite_difference", "fisher", "ggn", "hessian"]
-
 
 def hessian(
     objective: Objective,

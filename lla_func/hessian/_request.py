@@ -18,8 +18,6 @@ from lla_func.hessian._verify import check_reproducible, check_symmetric
 from lla_func.objective import Objective, beginning
 from lla_func.spectrum import Operator
 
-__all__ = ["Request", "carry_out", "check", "prepare"]
-
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
 

@@ -20,8 +20,6 @@ from lla_func.errors import instance
 from lla_func.objective import Batch, Objective, beginning, samples, weighed
 from lla_func.spectrum import Operator
 
-__all__ = ["is_first", "part", "shared"]
-
 Build = Callable[..., Operator]
 
 

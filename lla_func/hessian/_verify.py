@@ -10,8 +10,6 @@ from lla_func.files import fingerprint
 from lla_func.objective import Objective, value, weighed
 from lla_func.spectrum import Operator, inner, probes
 
-__all__ = ["check_reproducible", "check_symmetric"]
-
 
 def check_symmetric(
     operator: Operator, *, tolerance: float | None = None, floor: float = 0.0, repeat: bool = True

@@ -24,8 +24,6 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines import ENGINES, Plan, Run, agreement, compiler, relief
 from lla_func.objective import Objective
 
-__all__ = ["Contender", "Outcome", "autotune"]
-
 Change = Mapping[str, Any]
 """An option of the engine and its new value."""
 

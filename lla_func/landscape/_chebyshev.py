@@ -18,8 +18,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Sampling", "interpolate", "nodes", "sample"]
-
 Losses = Callable[[Tensor], Tensor]
 
 DEGREES = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32)

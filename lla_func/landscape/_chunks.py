@@ -24,8 +24,6 @@ from lla_func.files import fingerprint
 from lla_func.landscape._job import Job, StoreWarning
 from lla_func.landscape.engines import Plan
 
-__all__ = ["chunk_size", "remembered"]
-
 Losses = Callable[[Tensor], Tensor]
 
 CHUNKS = 64

@@ -13,8 +13,6 @@ from lla_func._torch import full_precision
 from lla_func.objective import Objective, risk
 from lla_func.spectrum import Eigenpairs
 
-__all__ = ["Curvature", "measured_curvature"]
-
 HALVINGS = 60
 
 

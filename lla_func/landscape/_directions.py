@@ -12,8 +12,6 @@ from torch import Tensor
 from lla_func import files
 from lla_func.landscape._job import StoreWarning
 
-__all__ = ["directions_of"]
-
 
 def directions_of(folder: Path, directions: Tensor) -> Tensor:
     """The directions that a job began with, which those computed anew repeat to rounding only.

@@ -19,14 +19,11 @@ from lla_func.landscape import _job as jobs
 from lla_func.landscape import _manifest as manifest
 from lla_func.landscape._chebyshev import sample
 from lla_func.landscape._chunks import remembered
-from lla_func.landscape._evaluator import EngineFallbackWarning, Evaluator
-from lla_func.landscape._landscape import Landscape, axes, describe, surface
+from lla_func.landscape._evaluator import Evaluator
+from lla_func.landscape._landscape import Landscape
 from lla_func.landscape.engines import ENGINES, Plan, checked
 from lla_func.objective import Objective, check
 from lla_func.options import Evaluation
-
-__all__ = ["EngineFallbackWarning", "Landscape", "axes", "describe", "evaluate", "planned", "surface"]
-
 
 COARSE = (torch.bfloat16, torch.float16)
 """Dtypes whose steps show in a surface."""

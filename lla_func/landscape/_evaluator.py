@@ -16,8 +16,6 @@ from lla_func.landscape import _autotune
 from lla_func.landscape.engines import ENGINES, Plan, Run, candidates, relief, verify
 from lla_func.objective import Objective
 
-__all__ = ["EngineFallbackWarning", "Evaluator"]
-
 
 class EngineFallbackWarning(RuntimeWarning):
     """An engine could not evaluate the objective and another one took over; the losses are right all the same."""

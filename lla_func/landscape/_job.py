@@ -32,8 +32,6 @@ from lla_func.landscape._manifest import MANIFEST
 from lla_func.landscape._store import load_landscapes, save_landscapes
 from lla_func.landscape.engines import Plan
 
-__all__ = ["Job", "StoreWarning", "begin", "directory", "finish", "load_landscape"]
-
 LANDSCAPE = "landscape.npz"
 
 

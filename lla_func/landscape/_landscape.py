@@ -9,8 +9,6 @@ from torch import Tensor
 
 from lla_func.geometry import mesh_axes
 
-__all__ = ["Landscape", "axes", "describe", "surface"]
-
 
 class Landscape(NamedTuple):
     """The loss, and further values if there are any, at points of a chart.

@@ -16,8 +16,6 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines import ENGINES, checked, tolerance
 from lla_func.objective import Objective, risk, weigh
 
-__all__ = ["FORMAT", "MANIFEST", "check_same", "checksum", "identity", "read"]
-
 FORMAT = 2
 READABLE = (1, 2)
 """Format 1 has no checksums."""

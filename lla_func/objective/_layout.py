@@ -13,8 +13,6 @@ from torch import Tensor
 
 from lla_func.errors import instance, names, one_of, positive_int
 
-__all__ = ["Layout"]
-
 
 @dataclass(frozen=True)
 class Layout:

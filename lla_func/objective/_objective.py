@@ -14,21 +14,6 @@ from lla_func._torch import tensors, without_autocast
 from lla_func.errors import flag, instance, one_of
 from lla_func.objective._layout import Layout
 
-__all__ = [
-    "Objective",
-    "beginning",
-    "check",
-    "combined",
-    "from_loss",
-    "loss_at",
-    "risk",
-    "samples",
-    "tiles",
-    "value",
-    "weigh",
-    "weighed",
-]
-
 Batch = Any
 Loss = Callable[[Tensor, Batch], Tensor]
 Weight = Callable[[Batch], "Tensor | float"]

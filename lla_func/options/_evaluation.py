@@ -10,8 +10,6 @@ from typing import Any
 from lla_func.options._family import Family, option
 from lla_func.options._kinds import Bytes, Flag, Kind, Positive, Whole, Word
 
-__all__ = ["Evaluation"]
-
 # ruff: noqa: RUF009  a field made by option() is a field
 
 

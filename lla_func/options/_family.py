@@ -7,8 +7,6 @@ from typing import Any
 
 from lla_func.options._kinds import Kind
 
-__all__ = ["Family", "brief", "option"]
-
 
 def option(default: Any, kind: Kind, *flags: str, help: str) -> Any:
     """A field of a family.

@@ -9,8 +9,6 @@ from typing import Any
 
 from lla_func.errors import finite_number, flag, names, one_of, positive_int
 
-__all__ = ["Axes", "Bytes", "Dtype", "Flag", "Frozen", "Kind", "Names", "Positive", "Whole", "Word"]
-
 
 class Kind:
     """Any value, or any text on the command line. Others check values, and read what the command was given.

@@ -9,8 +9,6 @@ from typing import Any
 from lla_func.options._family import Family, option
 from lla_func.options._kinds import Dtype, Flag, Kind, Positive, Whole, Word
 
-__all__ = ["Drawing", "Output", "Setup"]
-
 # ruff: noqa: RUF009  a field made by option() is a field
 
 

@@ -10,8 +10,6 @@ from lla_func.errors import positive_int
 from lla_func.options._family import Family, option
 from lla_func.options._kinds import Axes, Flag, Frozen, Kind, Positive, Whole, Word
 
-__all__ = ["Panels"]
-
 # ruff: noqa: RUF009  a field made by option() is a field
 
 PLANES = 10_000

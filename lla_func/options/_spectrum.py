@@ -10,9 +10,6 @@ from lla_func.errors import positive_int
 from lla_func.options._family import Family, option
 from lla_func.options._kinds import Bytes, Flag, Kind, Names, Positive, Whole, Word
 
-__all__ = ["Hessian", "Products", "Spectrum"]
-
-
 RUNS = 10_000
 """The most runs of the density in one call."""
 

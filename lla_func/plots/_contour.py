@@ -16,8 +16,6 @@ from lla_func.plots._scale import CAPPED, MARK, add_colorbar, add_legend, center
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["contour", "profile", "quadratic_overlay"]
-
 
 def contour(
     landscape: Landscape,

@@ -14,8 +14,6 @@ from lla_func.files import PathLike, replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["new_figure", "save", "show"]
-
 FILE_BACKENDS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # matplotlib's, without a window
 # what would put the date or the version of the software into a file
 UNDATED: dict[str, dict[str, Any]] = {

@@ -11,8 +11,6 @@ from lla_func.landscape import Landscape
 from lla_func.landscape import axes as axes_of
 from lla_func.plots._scale import CMAP, STEPS, Scale, scale_of
 
-__all__ = ["Look", "axis_labels", "drawn_axes", "name_axes"]
-
 
 @dataclass(frozen=True)
 class Look:

@@ -19,8 +19,6 @@ from lla_func.plots._surface import surface3d
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["panel", "slices"]
-
 # what draws one picture, and its width and height in inches
 STYLES: dict[str, tuple[Callable[..., Any], float, float]] = {
     "surface3d": (surface3d, 4.0, 3.5),

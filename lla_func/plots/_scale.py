@@ -11,20 +11,6 @@ import numpy as np
 from lla_func.errors import finite_number
 from lla_func.landscape import Landscape
 
-__all__ = [
-    "CAPPED",
-    "CMAP",
-    "MARK",
-    "STEPS",
-    "Scale",
-    "add_colorbar",
-    "add_legend",
-    "center_of",
-    "hole",
-    "keys",
-    "scale_of",
-]
-
 CMAP = "viridis"  # perceptually uniform, and readable in gray and to the color-blind
 CAPPED = "0.78"  # gray, which no loss on the scale has
 MARK: dict[str, Any] = {

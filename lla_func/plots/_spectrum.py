@@ -13,8 +13,6 @@ from lla_func.plots._files import new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["density"]
-
 CURVE, NEGATIVE = "#31688e", "#d7263d"
 
 

@@ -16,8 +16,6 @@ from lla_func.plots._scale import MARK, add_colorbar, add_legend, center_of, key
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["surface3d"]
-
 
 def surface3d(
     landscape: Landscape,

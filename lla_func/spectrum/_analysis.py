@@ -18,8 +18,6 @@ from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._quadrature import Quadrature, quadrature
 from lla_func.spectrum._trace import trace
 
-__all__ = ["Analysis", "Criteria", "analyse", "criteria_of", "room_for"]
-
 WORKING = 4
 """Vectors of length P that a product and one step of Lanczos work with, besides those held."""
 

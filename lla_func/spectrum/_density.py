@@ -12,8 +12,6 @@ from lla_func.errors import finite_number, finite_tensor, numbers_of, positive_i
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._quadrature import Quadrature, quadrature
 
-__all__ = ["Curve", "Density", "LogDensity", "density", "log_density", "smooth"]
-
 
 class Curve(NamedTuple):
     """A smoothed density on a grid.

@@ -16,8 +16,6 @@ from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 from lla_func.spectrum._quadrature import Quadrature
 
-__all__ = ["Diagonal", "diagonal", "frobenius"]
-
 
 class Diagonal(NamedTuple):
     """A stochastic estimate of a diagonal.

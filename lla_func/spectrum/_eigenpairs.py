@@ -30,8 +30,6 @@ from lla_func.spectrum._subspace import (
     wanted_values,
 )
 
-__all__ = ["Eigenpairs", "coordinates", "deflate", "eigenpairs"]
-
 
 class Eigenpairs(NamedTuple):
     """Approximate eigenpairs: an eigenvalue lies within each residual of its value (Parlett, section 4.5).

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Estimate", "standard_error", "student_widening"]
-
 
 class Estimate(NamedTuple):
     """An estimate of a number.

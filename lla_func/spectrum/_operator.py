@@ -11,8 +11,6 @@ from torch import Tensor
 from lla_func.errors import finite_tensor
 from lla_func.spectrum._estimate import Estimate
 
-__all__ = ["Operator", "from_matrix"]
-
 
 class Operator(NamedTuple):
     """A symmetric linear map that is known only by its products with vectors.

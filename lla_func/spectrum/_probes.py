@@ -8,8 +8,6 @@ from torch import Tensor
 from lla_func.errors import one_of, positive_int, seed_number, shown
 from lla_func.spectrum._operator import Operator
 
-__all__ = ["drawn_for", "generator_from", "probes"]
-
 
 def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Generator:
     """The generator that ``seed`` names: itself, or a new one on the CPU seeded with the whole number.

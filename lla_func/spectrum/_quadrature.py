@@ -22,8 +22,6 @@ from lla_func.spectrum._krylov import (
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
-__all__ = ["Quadrature", "quadrature"]
-
 
 class Quadrature(NamedTuple):
     """Lanczos runs from random probes, and the Gauss quadrature rule of each.

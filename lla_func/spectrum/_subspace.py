@@ -18,23 +18,6 @@ from lla_func.spectrum._krylov import (
 )
 from lla_func.spectrum._operator import Operator
 
-__all__ = [
-    "Subspace",
-    "added",
-    "adopted",
-    "first_unconverged",
-    "latest",
-    "outside",
-    "rank",
-    "residuals_of",
-    "restarted",
-    "ritz",
-    "scale",
-    "toward",
-    "turned",
-    "wanted_values",
-]
-
 COLUMNS = 2**16
 """Elements of each vector that are rotated at a time, so that no second basis is held."""
 

@@ -15,8 +15,6 @@ from lla_func.spectrum._probes import drawn_for, generator_from
 from lla_func.spectrum._quadrature import Quadrature
 from lla_func.spectrum._xtrace import trace_of_columns, xtrace
 
-__all__ = ["trace"]
-
 
 @uncast
 def trace(

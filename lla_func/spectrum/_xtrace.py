@@ -13,8 +13,6 @@ from lla_func.spectrum._krylov import apply, inner, rows_per_block
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
-__all__ = ["trace_of_columns", "xtrace"]
-
 
 @uncast
 def xtrace(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Combination", "combine_block", "stacked"]
-
 
 class Combination:
     """One affine value, at one point after another.

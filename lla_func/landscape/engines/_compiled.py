@@ -19,8 +19,6 @@ from lla_func.landscape.engines import _hoisted as hoisted
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective
 
-__all__ = ["compiler", "prepare"]
-
 
 def prepare(
     objective: Objective,

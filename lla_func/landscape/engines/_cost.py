@@ -18,8 +18,6 @@ from lla_func.geometry import Chart
 from lla_func.graph import RULES
 from lla_func.objective import Objective, beginning, loss_at, samples, value
 
-__all__ = ["Cost", "candidates", "cost_of"]
-
 aten = torch.ops.aten
 
 OPERATION_SECONDS = 5e-6

@@ -22,8 +22,6 @@ from lla_func.landscape.engines import _vmap as vmapped
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective
 
-__all__ = ["ENGINES", "Engine", "Run"]
-
 Run = Callable[[Tensor], Tensor]
 
 

@@ -36,8 +36,6 @@ from lla_func.landscape.engines._cost import cost_of
 from lla_func.landscape.engines._plan import Plan, even_tile, limits_of, make_plan
 from lla_func.objective import Batch, Objective, beginning, combined, samples, tiles, weighed
 
-__all__ = ["prepare"]
-
 MOST_SIGNATURES = 8
 """A graph is recorded for each shape of tile; data with more shapes than this is left to the loop."""
 

@@ -13,8 +13,6 @@ from lla_func.landscape.engines._combine import Combination
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective, risk, tiles
 
-__all__ = ["prepare"]
-
 
 def prepare(
     objective: Objective,

@@ -17,8 +17,6 @@ from lla_func._torch import cache_size, free_memory, out_of_memory
 from lla_func.errors import one_of, positive_int
 from lla_func.graph import Sizes
 
-__all__ = ["Limits", "Plan", "checked", "even_tile", "halved", "limits_of", "make_plan", "relief"]
-
 WEIGHT_SHARE = 16
 """Values computed from a tile should be this many times larger than the parameters read for it."""
 

@@ -9,8 +9,6 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines import _loop as loop
 from lla_func.objective import Objective
 
-__all__ = ["DisagreementError", "agreement", "tolerance", "verify"]
-
 
 class DisagreementError(ArithmeticError):
     """An engine gives other losses than the loop."""

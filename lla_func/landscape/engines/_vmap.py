@@ -13,8 +13,6 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective, combined, samples, value, weighed
 
-__all__ = ["prepare"]
-
 BLOCK_BYTES = 2**28
 
 

@@ -16,8 +16,6 @@ import torch
 
 from lla_func._torch import Switch
 
-__all__ = ["count", "run"]
-
 Task = Callable[[int], None]
 
 
