@@ -11,7 +11,7 @@ Each rewrite takes a graph and changes it in place. They are exact up to roundin
 - :func:`pick_log_probability`: the negative log likelihood as the mean over picked entries, which also has a rule for
   blocks of points.
 - :func:`normalize_classes_as_rows`: softmax over few classes, many samples at a time.
-- :mod:`.matmuls`: fused attention, and one product where a matrix is shared by a batch.
+- :mod:`._matmuls`: a bias added within a product, and one product where a matrix is shared by a batch.
 - :func:`forget_strides`: views that demand one memory layout become reshapes, which take any.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from lla_func.graph._matmuls import add_in_product, fuse_attention, share_matrix
+from lla_func.graph._matmuls import add_in_product, share_matrix
 from lla_func.graph._record import arguments, dtype_of, elements, shape_of
 
 aten = torch.ops.aten
@@ -221,7 +221,6 @@ REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
     normalize_classes_as_rows,
     share_matrix,
     add_in_product,
-    fuse_attention,
     forget_strides,
 )
 """All that need no knowledge of what can be hoisted, in the order in which they apply."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from lla_func.graph._inplace import make_inplace
-from lla_func.graph._matmuls import strided
-from lla_func.graph._record import Recording, RecordingError, dtype_of, infer, itemsize, record, shape_of
+from lla_func.graph._record import RecordingError, dtype_of, infer, itemsize, record, shape_of
 from tests.graphs import calls
 
 aten = torch.ops.aten
@@ -77,40 +76,6 @@ def test_shapes_are_known_of_every_node_and_inferred_for_new_ones_without_comput
         value = graph.graph.call_function(aten._to_copy.default, (outlet.args[0],), {"dtype": torch.float32})
     infer(graph.graph)
     assert (shape_of(value), dtype_of(value), itemsize(value)) == ((4,), torch.float32, 4)
-
-
-# ---- chains of views -----------------------------------------------------------------------------------------------
-
-
-def last(graph: Recording) -> fx.Node:
-    (outlet,) = graph.graph.find_nodes(op="output")
-    return outlet.args[0]
-
-
-CHAINS = {
-    "heads": (lambda p: p.view(2, 3, 2, 2).permute(0, 2, 1, 3), True),
-    "merged and split again": (
-        lambda p: p.view(2, 3, 4).reshape(2, 6, 2).transpose(0, 1).reshape(2, 3, 2, 2),
-        None,
-    ),
-    "one of three": (lambda p: p.view(6, 2, 2).transpose(0, 1).clone()[1], True),
-    "turned and flattened": (lambda p: p.t().reshape(-1), False),
-}
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_a_chain_of_views_is_one_strided_view_where_that_is_possible(name):
-    chain, possible = CHAINS[name]
-    a, b = torch.randn(6, 5), torch.randn(5, 4)
-    view = strided(last(record(lambda a, b: chain(a @ b), a, b)))
-    if possible is not None:
-        assert (view is not None) == possible
-    if view is not None:
-        assert torch.equal((a @ b).as_strided(view.size, view.stride, view.offset), chain(a @ b))
-
-
-def test_views_of_what_is_not_dense_are_left_alone():
-    assert strided(last(record(lambda a: (2 * a).t(), torch.ones(2, 3)))) is None
 
 
 # ---- memory reused -------------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from torch.nn import functional
 from lla_func.graph import _partition
 from lla_func.graph import _rewrite as rewrite
 from lla_func.graph._loss import record_loss, tensors
-from lla_func.graph._matmuls import add_in_product, attention, fuse_attention, share_matrix
+from lla_func.graph._matmuls import add_in_product, share_matrix
 from lla_func.graph._record import Recording, clean
-from tests import cases
 from tests.graphs import uses
 
 aten = torch.ops.aten
@@ -185,21 +184,6 @@ def test_weighted_negative_log_likelihood_is_left_alone():
     assert uses(graph.graph, aten.nll_loss_forward.default)
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_by_matrix_products_becomes_one_operation(masked):
-    mask = torch.zeros(5, 5, dtype=torch.float64).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
-
-    def function(theta, x):
-        q, k, v = (scale * x for scale in theta[:3])
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            return functional.scaled_dot_product_attention(q, k, v, mask if masked else None)
-
-    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    graph = rewritten(function, WEIGHT, x, fuse_attention)
-    assert uses(graph.graph, attention)
-    assert not uses(graph.graph, aten.bmm.default)
-
-
 def test_a_matrix_shared_by_a_batch_is_multiplied_once():
     def function(theta, x):
         return x.transpose(0, 1) @ theta.view(4, 27)
@@ -253,34 +237,6 @@ SUMS = {
 @pytest.mark.parametrize("name", SUMS)
 def test_other_sums_are_left_alone(name):
     assert uses(rewritten(SUMS[name], WEIGHT, X, add_in_product).graph, aten.mm.default)
-
-
-@pytest.mark.parametrize("masked", ["no", "shared", "for each sample"])
-@pytest.mark.parametrize("varying", [(True, True, True), (True, False, False), (False, True, True)])
-def test_blocks_of_points_share_the_fused_attention(masked, varying):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    points, batch, heads, length, width = 3, 2, 4, 5, 6
-    operands = [draw(*((points,) if v else ()), batch, heads, length, width) for v in varying]
-    mask = {"no": None, "shared": draw(length, length), "for each sample": draw(batch, 1, length, length)}[
-        masked
-    ]
-    axes = tuple(0 if v else None for v in varying)
-    block = torch.func.vmap(lambda q, k, v: attention(q, k, v, mask, 0.3), in_dims=axes)(*operands)
-    for i in range(points):
-        q, k, v = (x[i] if moves else x for x, moves in zip(operands, varying, strict=True))
-        expected = functional.scaled_dot_product_attention(q, k, v, mask, scale=0.3)
-        torch.testing.assert_close(block[i], expected, rtol=1e-12, atol=1e-12)
-
-
-def test_heads_are_taken_from_their_projection_without_moving_data():
-    objective = cases.objective("transformer")
-    graph = _partition.partition(objective.loss, objective.theta, objective.batches[0]).recording.graph
-    (node,) = graph.find_nodes(op="call_function", target=attention)
-    assert {operand.target for operand in node.args[:3]} == {aten.as_strided.default}
 
 
 def test_batchnorm_behind_a_transposed_convolution_keeps_its_value():
