@@ -171,42 +171,41 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="command", required=True, parser_class=_Parser)
 
-    evaluate = commands.add_parser(
+    def command(name: str, help: str, description: str, epilog: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=description, epilog=epilog, allow_abbrev=False)
+        added.formatter_class = _Help
+        return added
+
+    evaluate = command(
         "eval",
-        help="draw the landscape around trained weights",
-        description="Draws the loss landscape around the weights of a trained network.",
-        epilog=EVAL_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
+        "draw the landscape around trained weights",
+        "Draws the loss landscape around the weights of a trained network.",
+        EVAL_EPILOG,
     )
-    options.pipeline(evaluate, weights="the loader's own")
+    options.pipeline(evaluate)
     options.landscape(evaluate)
     options.long_jobs(evaluate)
     options.output(evaluate)
     options.ignored(evaluate, *options.TRAINING)
 
-    esd = commands.add_parser(
+    esd = command(
         "esd",
-        help="analyze the Hessian at random and at trained weights",
-        description="Analyzes the Hessian of the loss at random and at trained weights, and compares the two.",
-        epilog=ESD_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
+        "analyze the Hessian at random and at trained weights",
+        "Analyzes the Hessian of the loss at random and at trained weights, and compares the two.",
+        ESD_EPILOG,
     )
-    options.pipeline(esd, weights="the loader's own")
+    options.pipeline(esd)
     options.spectrum(esd)
     options.output(esd)
     options.ignored(esd, *options.TRAINING, *options.LANDSCAPE)
 
-    train = commands.add_parser(
+    train = command(
         "train",
-        help="train a network, with landscapes on the way",
-        description="Trains a network by Adam and draws the loss landscape on the way.",
-        epilog=TRAIN_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
+        "train a network, with landscapes on the way",
+        "Trains a network by Adam and draws the loss landscape on the way.",
+        TRAIN_EPILOG,
     )
-    options.pipeline(train, weights="None")
+    options.pipeline(train, training=True)
     options.training(train)
     options.landscape(train)
     options.output(train, training=True)

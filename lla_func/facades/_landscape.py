@@ -141,7 +141,7 @@ def viz_lla(
         dim: 2 for planes, 1 for lines with their profile.
         adam_lr: the learning rate in ``adameq``, by default the optimizer's own. The original takes 1.
         seed: seed of the random directions; by default a fresh one, which the result names.
-        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled.
+        engine: how the points are computed: auto (by autotuning), loop, vmap, hoisted or compiled.
         points_per_pass: how many points share each operation.
         samples_per_tile: how many samples are computed together, where batches may be cut.
         channels_last: whether images have their channels innermost in memory.

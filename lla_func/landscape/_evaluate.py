@@ -59,19 +59,20 @@ def evaluate(
         objective: the function to evaluate.
         chart: a surface through weight space.
         coords: coordinates, [N, C], finite.
-        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled. ``"loop"`` goes point
-            by point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what all
-            points share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through ``torch.compile``,
-            for long jobs. ``"auto"`` takes the fastest in a trial on the job's first points, or, in jobs of less than
-            about a second, the one that a count of operations suggests. Every engine but the loop is checked against
-            the loop on two points; one that cannot run the objective, or fails the check, gives way to the loop with an
-            :class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective cannot be recorded).
+        engine: how the points are computed: auto (by autotuning), loop, vmap, hoisted or compiled. ``"loop"`` goes
+            point by point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what
+            all points share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through
+            ``torch.compile``, for long jobs. ``"auto"`` takes what autotuning on the first points finds fastest, or, in
+            jobs of less than about a second, the one that a count of operations suggests. Every engine but the loop is
+            checked against the loop on two points; one that cannot run the objective, or fails the check, gives way to
+            the loop with an :class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective
+            cannot be recorded).
         points_per_pass: how many points share each operation. Halved when memory runs out.
         samples_per_tile: how many samples are computed together, where batches may be cut.
         channels_last: whether images have their channels innermost in memory.
         plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the
             three options before. All engines and plans give the same losses to rounding; the same plan gives the same
-            bits, while a trial, which goes by the clock, may end with another plan in another run.
+            bits, while autotuning, which goes by the clock, may end with another plan in another run.
         memory_budget: bytes for everything beyond the data and the directions (default: a quarter of what is free). The
             hoisted engine estimates its need from it before it allocates.
         sampling: ``"grid"`` evaluates every point. ``"chebyshev"`` evaluates Chebyshev nodes, more until the estimated

@@ -19,10 +19,10 @@ class Evaluation(Family):
 
     # fmt: off
     engine: str = option("auto", Word("auto", "loop", "vmap", "hoisted", "compiled"), "--engine", help=
-        'how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled. ``"loop"`` goes point by '
+        'how the points are computed: auto (by autotuning), loop, vmap, hoisted or compiled. ``"loop"`` goes point by '
         'point and takes any objective, ``"vmap"`` takes blocks of points, ``"hoisted"`` computes once what all '
         'points share (:mod:`lla_func.landscape.engines`), ``"compiled"`` does the same through ``torch.compile``, '
-        "for long jobs. ``\"auto\"`` takes the fastest in a trial on the job's first points, or, in jobs of less than "
+        "for long jobs. ``\"auto\"`` takes what autotuning on the first points finds fastest, or, in jobs of less than "
         "about a second, the one that a count of operations suggests. Every engine but the loop is checked against "
         "the loop on two points; one that cannot run the objective, or fails the check, gives way to the loop with an "
         ':class:`EngineFallbackWarning` (``"auto"`` takes the loop quietly where the objective cannot be recorded).')
@@ -35,7 +35,7 @@ class Evaluation(Family):
     plan: Any = option(None, Kind(), help=
         'a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the '
         "three options before. All engines and plans give the same losses to rounding; the same plan gives the same "
-        "bits, while a trial, which goes by the clock, may end with another plan in another run.")
+        "bits, while autotuning, which goes by the clock, may end with another plan in another run.")
     memory_budget: int | None = option(None, Bytes(), "--memory", help=
         "bytes for everything beyond the data and the directions (default: a quarter of what is free). The hoisted "
         "engine estimates its need from it before it allocates.")
