@@ -11,6 +11,7 @@ from torch import Tensor
 from lla_func.geometry import Chart
 from lla_func.landscape import Landscape
 from lla_func.objective import Layout, Objective
+from lla_func.options import Spectrum
 from lla_func.spectrum import Analysis
 
 VANISHING = (
@@ -22,38 +23,27 @@ ROUNDINGS = 4
 """Losses that differ by so many roundings of the largest one are the same."""
 
 
-def warn_of_what_did_not_converge(analysis: Analysis, dim: int, *, eigs_tol: float, trace_tol: float) -> None:
-    """Warns of eigenpairs and a trace that missed their tolerance, with the errors that are left and the way out.
-
-    Args:
-        analysis: what was found.
-        dim: P, as many products as make the trace exact.
-        eigs_tol, trace_tol: what was asked for.
-    """
+def warn_of_what_did_not_converge(analysis: Analysis, dim: int, asked: Spectrum) -> None:
+    """Warns of eigenpairs and a trace that missed their tolerance, with the errors that are left and the way out."""
     pairs, estimate = analysis.eigenpairs, analysis.trace
     if pairs is not None and not pairs.converged:
         warnings.warn(
-            f"the eigenpairs did not converge to eigs_tol={eigs_tol:g} in {pairs.products} products: residuals reach "
-            f"{float(pairs.residuals.max()):.2g} of an eigenvalue {float(pairs.values.abs().max()):.5g}; raise "
+            f"the eigenpairs did not converge to eigs_tol={asked.eigs_tol:g} in {pairs.products} products: residuals "
+            f"reach {float(pairs.residuals.max()):.2g} of an eigenvalue {float(pairs.values.abs().max()):.5g}; raise "
             "eigs_n_iter or eigs_tol",
             stacklevel=4,
         )
     if estimate is not None and not estimate.converged:
-        within_reach = dim <= 10 * estimate.products
-        exact = f" ({dim} make it exact)" if within_reach else ""
+        exact = f" ({dim} make it exact)" if dim <= 10 * estimate.products else ""
         warnings.warn(
-            f"the trace {estimate.value:.5g} did not converge to trace_tol={trace_tol:g} in {estimate.products} "
+            f"the trace {estimate.value:.5g} did not converge to trace_tol={asked.trace_tol:g} in {estimate.products} "
             f"products: its standard error is {estimate.standard_error:.2g}; raise trace_n_iter{exact} or trace_tol",
             stacklevel=4,
         )
 
 
 def warn_of_flat_surfaces(reasons: Mapping[str, str | None]) -> None:
-    """Warns of surfaces that are flat, or move in part only, once for each reason.
-
-    Args:
-        reasons: by title, what :func:`why_flat` said.
-    """
+    """Warns of surfaces that are flat, or move in part only, once for each of the reasons, which come by title."""
     for reason in dict.fromkeys(filter(None, reasons.values())):
         titles = ", ".join(title for title, given in reasons.items() if given == reason)
         warnings.warn(f"{titles}: {reason}", stacklevel=4)

@@ -15,23 +15,16 @@ import torch
 
 from lla_func import hessian as products
 from lla_func.errors import shown, usable_device
-from lla_func.files import fingerprint
+from lla_func.files import fingerprint, writable_directory
 from lla_func.hessian import is_first, shared
-from lla_func.landscape import store
 from lla_func.objective import Objective, check
 from lla_func.options import Output, Products, Setup
 from lla_func.spectrum import Operator
 
-BRIDGE = "bridges.metrics"
-"""Where functions of a model, and other models, are translated that a caller hands over as they are.
-
-Known by name only, so that nothing here depends on it.
-"""
-
 
 def bridge() -> ModuleType:
-    """The module of this name."""
-    return importlib.import_module(BRIDGE)
+    """What translates a function of a model, or another model; known by name only, so that nothing depends on it."""
+    return importlib.import_module("bridges.metrics")
 
 
 def metric_of(metric: Any) -> Any:
@@ -63,9 +56,8 @@ def objective_of(model: Any, metric: Any, setup: Setup) -> Objective:
         objective = model
     elif hasattr(metric, "objective") and not isinstance(metric, type):
         precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
-        objective = metric.objective(
-            model, batchnorm=setup.batchnorm, dropout_seed=setup.dropout_seed, **precision
-        )
+        behavior = {"batchnorm": setup.batchnorm, "dropout_seed": setup.dropout_seed}
+        objective = metric.objective(model, **behavior, **precision)
     else:
         raise TypeError(
             f"metric={shown(metric, width=60)} has no objective(model) method; pass "
@@ -94,22 +86,18 @@ def folders_of(output: Output, group: Any) -> tuple[Path, Path] | None:
     """
     if not (output.to_save and is_first(group)):
         return None
-    return (
-        store.writable_directory("viz_dir", "viz_results" if output.viz_dir is None else output.viz_dir),
-        store.writable_directory("res_dir", "analysis_results" if output.res_dir is None else output.res_dir),
-    )
+    pictures = "viz_results" if output.viz_dir is None else output.viz_dir
+    numbers = "analysis_results" if output.res_dir is None else output.res_dir
+    return writable_directory("viz_dir", pictures), writable_directory("res_dir", numbers)
 
 
-def operator_of(
-    objective: Objective, asked: Products, parameters: Any, group: Any, memory: float | None = None
-) -> Operator:
+def operator_of(objective: Objective, asked: Products, group: Any, memory: float | None = None) -> Operator:
     """The operator whose spectrum is asked for, shared by the processes of a group."""
     options: dict[str, Any] = {"kernel": asked.kernel} if asked.curvature == "hessian" else {}
     if memory is not None and asked.curvature != "finite_difference":
         options["memory"] = memory
-    return shared(
-        getattr(products, asked.curvature), objective, group=group, parameters=parameters, **options
-    )
+    form = getattr(products, asked.curvature)
+    return shared(form, objective, group=group, parameters=asked.parameters, **options)
 
 
 def files_line(paths: Mapping[str, Path]) -> list[str]:

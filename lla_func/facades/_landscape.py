@@ -8,18 +8,17 @@ import time
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from lla_func._torch import noticed
 from lla_func.facades._caveats import warn_of_flat_surfaces, why_flat
 from lla_func.facades._common import operator_of, provenance
-from lla_func.facades._request import MEASURABLE, Request, checked
+from lla_func.facades._request import MEASURABLE, Families, Request, checked
 from lla_func.facades._result import LandscapeResult, arrays
 from lla_func.facades._writing import save_losses, save_spectrum, write_landscape
-from lla_func.geometry import Moments, free_parameters
+from lla_func.geometry import free_parameters
 from lla_func.geometry import panels as panels_of
 from lla_func.landscape import Landscape, directions_of, evaluate, measured_curvature
 from lla_func.objective import risk
@@ -195,9 +194,8 @@ def viz_lla(
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
     with noticed():
-        asked = checked(
-            *(model, metric, optimizer, group, panels, evaluation, hessian, setup, drawing, output)
-        )
+        families = (panels, evaluation, hessian, setup, drawing, output)
+        asked = checked(model, metric, optimizer, group, families)
         result = _computed(asked)
         result = replace(result, paths={**result.paths, **write_landscape(asked, result)})
     return arrays(result, drawing.cap_loss, columns=asked.columns) if drawing.return_loss else result
@@ -215,8 +213,9 @@ def check_request(*operands: Any, **options: Any) -> Request:
     call = inspect.signature(viz_lla).bind(*operands, **options)
     call.apply_defaults()
     given = call.arguments
-    families = [family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_LLA]
-    return checked(*(given[name] for name in ("model", "metric", "optimizer", "group")), *families)
+    families = (family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_LLA)
+    model, metric, optimizer, group = (given[name] for name in ("model", "metric", "optimizer", "group"))
+    return checked(model, metric, optimizer, group, cast(Families, tuple(families)))
 
 
 def _computed(asked: Request) -> LandscapeResult:
@@ -228,33 +227,37 @@ def _computed(asked: Request) -> LandscapeResult:
         for family in (panels, asked.evaluation, asked.hessian, asked.setup, asked.drawing, asked.output)
         for name, value in family.asdict().items()
     }
-    axes = asked.axes if isinstance(asked.axes, str) else "given"
+    directions = None if isinstance(asked.axes, str) else asked.axes  # those that are not drawn from the seed
+    axes = asked.axes if directions is None else "given"
     settings |= {"seed": asked.seed, "axes": axes, **provenance(objective)}
-    moments = asked.metric.moments(asked.model, asked.optimizer) if panels.along("adam") else None
+    moments = None
+    if panels.along("adam"):
+        moments = asked.metric.moments(asked.model, asked.optimizer)
+        directions = moments.directions
     center = float(risk(objective))
     analysis = _analysis(asked)
     paths: dict[str, Path] = {}
     if analysis is not None and asked.folders is not None:
         paths |= save_spectrum(analysis, asked.drawing.cur_name, asked.folders[1], settings=settings)
-    pairs = _eigenpairs(asked, analysis)
+    if (pairs := _eigenpairs(asked, analysis)) is not None:
+        directions = pairs.vectors
     landscapes: list[Landscape] = []
     titles: list[str] = []
     reasons: dict[str, str | None] = {}
     free = free_parameters(objective, panels)
-    for number, panel in enumerate(
-        panels_of(
-            objective,
-            panels,
-            axes=asked.axes,
-            generator=torch.Generator().manual_seed(asked.seed),
-            moments=moments,
-            eigenvectors=None if pairs is None else pairs.vectors,
-            curvature=asked.hessian.curvature,
-            eigenvalues=() if pairs is None else pairs.values.tolist(),
-        ),
-        start=1,
-    ):
-        folder = None if asked.store is None else asked.store / f"{number:02d}_{_slug(panel.title)}"
+    surfaces = panels_of(
+        objective,
+        panels,
+        axes=asked.axes,
+        generator=torch.Generator().manual_seed(asked.seed),
+        moments=moments,
+        eigenvectors=None if pairs is None else pairs.vectors,
+        curvature=asked.hessian.curvature,
+        eigenvalues=() if pairs is None else pairs.values.tolist(),
+    )
+    for number, panel in enumerate(surfaces, start=1):
+        slug = "_".join(re.findall(r"\w+", panel.title))
+        folder = None if asked.store is None else asked.store / f"{number:02d}_{slug}"
         options = asked.evaluation.asdict() | {"store": folder}
         landscape = evaluate(objective, panel.chart, panel.coords, **options)._replace(center=center)
         landscapes.append(landscape)
@@ -269,7 +272,7 @@ def _computed(asked: Request) -> LandscapeResult:
         center_loss=center,
         nonfinite=sum(landscape.diagnostics["nonfinite"] for landscape in landscapes),
         seed=asked.seed,
-        directions=_fixed_directions(asked.axes, pairs, moments),
+        directions=directions,
         settings=settings,
         seconds=time.perf_counter() - start,
         paths=paths,
@@ -283,7 +286,7 @@ def _analysis(asked: Request) -> Analysis | None:
     hessian, axes = asked.hessian, asked.panels.along("hessian")
     if not (axes or hessian.eval_hessian):
         return None
-    operator = operator_of(asked.objective, hessian, hessian.parameters, asked.group)
+    operator = operator_of(asked.objective, hessian, asked.group)
     return analyse(
         operator,
         density_steps=ESD_STEPS if hessian.eval_hessian else 0,
@@ -306,17 +309,3 @@ def _eigenpairs(asked: Request, analysis: Analysis | None) -> Eigenpairs | None:
     if pairs is not None and asked.store is not None:
         pairs = pairs._replace(vectors=directions_of(asked.store, pairs.vectors))
     return pairs
-
-
-def _slug(title: str) -> str:
-    """A panel's title as the name of a folder."""
-    return "_".join(re.findall(r"\w+", title))
-
-
-def _fixed_directions(axes: str | Tensor, pairs: Eigenpairs | None, moments: Moments | None) -> Tensor | None:
-    """The directions that are not drawn from the seed, before scaling."""
-    if moments is not None:
-        return moments.directions
-    if pairs is not None:
-        return pairs.vectors
-    return axes if isinstance(axes, Tensor) else None

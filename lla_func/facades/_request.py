@@ -11,12 +11,14 @@ from torch import Tensor
 from lla_func.errors import finite_tensor, instance
 from lla_func.facades._axes import directions_from
 from lla_func.facades._common import folders_of, metric_of, objective_of, seed_of
+from lla_func.files import file_name
 from lla_func.geometry import check_panels
 from lla_func.hessian import check_differentiable
 from lla_func.landscape import MANIFEST, directory, planned, read_manifest
-from lla_func.landscape import store as files
 from lla_func.objective import Objective
 from lla_func.options import Drawing, Evaluation, Hessian, Output, Panels, Setup
+
+Families = tuple[Panels, Evaluation, Hessian, Setup, Drawing, Output]
 
 MEASURABLE = ("hessian", "finite_difference")
 """Matrices whose eigenvalues are second derivatives of the loss."""
@@ -61,18 +63,7 @@ class Request(NamedTuple):
         return 2 if self.panels.viz_dev else self.panels.num_per_plot
 
 
-def checked(
-    model: Any,
-    metric: Any,
-    optimizer: Any,
-    group: Any,
-    panels: Panels,
-    evaluation: Evaluation,
-    hessian: Hessian,
-    setup: Setup,
-    drawing: Drawing,
-    output: Output,
-) -> Request:
+def checked(model: Any, metric: Any, optimizer: Any, group: Any, families: Families) -> Request:
     """The request of a call; what is left to check of options that are right by themselves.
 
     No loss is evaluated, but for the Hessian's one look at whether there is something to differentiate.
@@ -80,6 +71,7 @@ def checked(
     Raises:
         ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
     """
+    panels, evaluation, hessian, setup, drawing, output = families
     metric, axes = metric_of(metric), panels.axes
     if group is not None:
         instance("group", group, dist.ProcessGroup, "a torch.distributed process group, or None")
@@ -90,8 +82,8 @@ def checked(
         raise ValueError("store= needs seed=, so that the same call finds the same directions again")
     if group is not None and evaluation.store is None:
         raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
-    name = files.file_name("cur_name", drawing.cur_name) + ("_all_modes" if panels.viz_dev else "")
-    name = files.file_name("cur_name", name)
+    name = file_name("cur_name", drawing.cur_name) + ("_all_modes" if panels.viz_dev else "")
+    name = file_name("cur_name", name)
     folders = folders_of(output, group)
     store = None if evaluation.store is None else directory("store", evaluation.store)
     for manifest in () if store is None else store.glob(f"*/{MANIFEST}"):
@@ -104,9 +96,9 @@ def checked(
     check_panels(objective, panels, axes, within=within if panels.along("hessian") else None)
     if hessian.eval_hessian or panels.along("hessian"):
         check_differentiable(objective)
+    seed = seed_of(panels.seed)
     return Request(
-        *(model, metric, optimizer, group, panels, evaluation, hessian, setup, drawing, output),
-        *(objective, axes, within, seed_of(panels.seed), name, folders, store),
+        model, metric, optimizer, group, *families, objective, axes, within, seed, name, folders, store
     )
 
 

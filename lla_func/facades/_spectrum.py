@@ -13,8 +13,8 @@ from lla_func.facades._caveats import warn_of_what_did_not_converge
 from lla_func.facades._common import folders_of, objective_of, operator_of, provenance, seed_of
 from lla_func.facades._result import SpectrumResult
 from lla_func.facades._writing import draw_spectrum, save_spectrum
+from lla_func.files import file_name
 from lla_func.hessian import is_first
-from lla_func.landscape import store
 from lla_func.objective import Objective
 from lla_func.options import Output, Setup, Spectrum
 from lla_func.spectrum import analyse, room_for
@@ -150,7 +150,7 @@ def _checked(
     """The request of a call; what is left to check of options that are right by themselves."""
     if group is not None and spectrum.seed is None:
         raise ValueError("group= needs seed=, the same in all its processes")
-    name = store.file_name("exp_name", spectrum.exp_name)
+    name = file_name("exp_name", spectrum.exp_name)
     folders = folders_of(output, group)
     objective = objective_of(model, metric, setup)
     layout = objective.layout
@@ -159,15 +159,9 @@ def _checked(
     if spectrum.eigs and spectrum.top_n > layout.numel:
         raise ValueError(f"top_n={spectrum.top_n} is more than there are parameters ({layout.numel})")
     analysis = spectrum.analysis()
-    room_for(
-        layout.numel,
-        objective.theta.dtype.itemsize,
-        density_steps=analysis["density_steps"],
-        top_n=analysis["top_n"],
-        max_v=analysis["max_v"],
-        budget=analysis["memory_budget"],
-        free=free_memory(objective.theta.device),
-    )
+    needed = {name: analysis[name] for name in ("density_steps", "top_n", "max_v")}
+    limits = {"budget": analysis["memory_budget"], "free": free_memory(objective.theta.device)}
+    room_for(layout.numel, objective.theta.dtype.itemsize, **needed, **limits)
     return Request(objective, spectrum, setup, output, seed_of(spectrum.seed), name, folders, group)
 
 
@@ -175,14 +169,10 @@ def _computed(asked: Request) -> SpectrumResult:
     """The analysis."""
     start = time.perf_counter()
     spectrum, options = asked.spectrum, asked.spectrum.analysis()
-    operator = operator_of(
-        asked.objective, spectrum, spectrum.parameters, asked.group, options["memory_budget"]
-    )
+    operator = operator_of(asked.objective, spectrum, asked.group, options["memory_budget"])
     analysis = analyse(operator, **options, seed=asked.seed)
     seconds = time.perf_counter() - start
-    warn_of_what_did_not_converge(
-        analysis, operator.dim, eigs_tol=spectrum.eigs_tol, trace_tol=spectrum.trace_tol
-    )
+    warn_of_what_did_not_converge(analysis, operator.dim, spectrum)
     settings = spectrum.asdict() | asked.setup.asdict() | asked.output.asdict()
     settings |= {"seed": asked.seed, "operator": operator.name, **provenance(asked.objective)}
     pairs, estimate, criteria = analysis.eigenpairs, analysis.trace, analysis.criteria

@@ -9,6 +9,7 @@ from typing import Any
 from lla_func import plots
 from lla_func.facades._request import Request
 from lla_func.facades._result import LandscapeResult
+from lla_func.files import append_line, save_arrays, save_json
 from lla_func.hessian import is_first
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Analysis
@@ -30,11 +31,11 @@ def write_landscape(asked: Request, result: LandscapeResult) -> dict[str, Path]:
     if numbers is not None:
         if result.directions is not None:
             path = numbers / f"{asked.name}_directions.npz"
-            paths["directions"] = store.save_arrays(path, directions=result.directions)
+            paths["directions"] = save_arrays(path, directions=result.directions)
         record = {**result.settings, "center_loss": result.center_loss}
         if result.curvature is not None:
             record["curvature"] = result.curvature._asdict()
-        paths["settings"] = store.save_json(numbers / f"{asked.name}.json", record)
+        paths["settings"] = save_json(numbers / f"{asked.name}.json", record)
     show = asked.output.to_viz and is_first(asked.group)
     if pictures is None and not show:
         return paths
@@ -101,10 +102,8 @@ def save_spectrum(
     """Writes an analysis: arrays as npz, a summary as JSON, and one line for each result as the original's logs."""
     summary = _summary(analysis)
     paths = {
-        "spectrum": store.save_arrays(folder / f"esd_{name}.npz", **_arrays(analysis)),
-        "summary": store.save_json(
-            folder / f"esd_{name}.json", {"results": summary, "settings": dict(settings)}
-        ),
+        "spectrum": save_arrays(folder / f"esd_{name}.npz", **_arrays(analysis)),
+        "summary": save_json(folder / f"esd_{name}.json", {"results": summary, "settings": dict(settings)}),
     }
     lines: dict[str, str] = {}
     if "eigenvalues" in summary:
@@ -118,7 +117,7 @@ def save_spectrum(
             f"re: {c.r_e.value}, Kh{c.n}: {c.k_hn.value}, spectrum: {c.spectrum} ({known_to})"
         )
     for what, line in lines.items():
-        paths[what] = store.append_line(folder / f"{what}_{name}.log", line)
+        paths[what] = append_line(folder / f"{what}_{name}.log", line)
     return paths
 
 

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def contour(
-    landscape: Landscape,
-    ax: Axes | None = None,
-    **options: Any,
-) -> Axes:
+def contour(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axes:
     """Draws a plane's losses as colors, with contour lines at round values.
 
     Args:
@@ -64,11 +60,7 @@ def contour(
     return ax
 
 
-def profile(
-    landscape: Landscape,
-    ax: Axes | None = None,
-    **options: Any,
-) -> Axes:
+def profile(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axes:
     """Draws the losses along a line.
 
     Args:
@@ -124,12 +116,7 @@ def profile(
     return ax
 
 
-def quadratic_overlay(
-    ax: Axes,
-    landscape: Landscape,
-    eigenvalues: Sequence[float],
-    **options: Any,
-) -> Axes:
+def quadratic_overlay(ax: Axes, landscape: Landscape, eigenvalues: Sequence[float], **options: Any) -> Axes:
     """Adds what the Hessian predicts to a ``contour`` or ``profile`` along its eigenvectors.
 
     The prediction is center + 1/2 sum_i l_i (n_i c_i)^2, with coordinates c counted from the center and n the
@@ -165,15 +152,15 @@ def quadratic_overlay(
         0.5 * value * (norm * (axis - origin)) ** 2
         for value, norm, axis, origin in zip(values, norms, axes, center, strict=True)
     ]
-    color = MARK["markerfacecolor"]
+    dashed: dict[str, Any] = {"color": MARK["markerfacecolor"], "linestyle": "dashed", "linewidth": 1.1}
     if dim == 1:
-        ax.plot(axes[0], loss + terms[0], color=color, linestyle="dashed", linewidth=1.1, scaley=False)
+        ax.plot(axes[0], loss + terms[0], scaley=False, **dashed)
     else:
         scale = Look(**options).scale(landscape)
         predicted = np.ma.masked_invalid(scale.height(loss + np.add.outer(*terms)).T)
-        style: dict[str, Any] = {"colors": color, "linestyles": "dashed", "linewidths": 1.1}
+        style: dict[str, Any] = {"colors": dashed["color"], "linestyles": "dashed", "linewidths": 1.1}
         _add_lines(ax, axes[0], axes[1], predicted, scale.levels(), **style)
-    entry = Line2D([], [], color=color, linestyle="dashed", linewidth=1.1, label="quadratic prediction")
+    entry = Line2D([], [], label="quadratic prediction", **dashed)
     add_legend(ax, [entry], below=-0.16 if dim == 1 else -0.13)
     return ax
 

@@ -52,13 +52,9 @@ def save(figure: Figure, path: PathLike, *, dpi: int = 200) -> Path:
     path = path if path.suffix else path.with_suffix(".png")
     suffix = path.suffix.lower()
     with replacing(path) as file:
+        undated = UNDATED.get(suffix)
         figure.savefig(
-            file,
-            format=suffix[1:],
-            dpi=dpi,
-            bbox_inches="tight",
-            pad_inches=0.08,
-            metadata=UNDATED.get(suffix),
+            file, format=suffix[1:], dpi=dpi, bbox_inches="tight", pad_inches=0.08, metadata=undated
         )
     return path
 

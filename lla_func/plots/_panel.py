@@ -12,8 +12,8 @@ from lla_func.errors import one_of, positive_int
 from lla_func.landscape import Landscape
 from lla_func.plots._contour import contour, profile
 from lla_func.plots._files import new_figure
-from lla_func.plots._look import Look, axis_labels, drawn_axes
-from lla_func.plots._scale import add_colorbar, keys
+from lla_func.plots._look import axis_labels, drawn_axes
+from lla_func.plots._scale import add_colorbar, keys, scale_of
 from lla_func.plots._surface import surface3d
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ def panel(
         titles: one above each picture.
         columns: pictures in a row.
         style: ``"surface3d"``, ``"contour"`` or ``"profile"``.
-        shared: whether all have one scale of heights and colors, with one color bar; otherwise each its
-            own.
+        shared: whether all have one scale of heights and colors, with one color bar; otherwise each its own.
         title: a line above all.
         options: of each picture (:class:`lla_func.plots.Look`), and what else the style takes, such as ``view``.
 
@@ -64,20 +63,18 @@ def panel(
     rows = math.ceil(len(landscapes) / columns)
     draw, width, height = STYLES[style]
     bars = style != "profile"
-    scale = Look(**{name: options[name] for name in ("cap", "log", "cmap") if name in options}).scale(
-        *landscapes
+    scale = scale_of(
+        *landscapes, **{name: options[name] for name in ("cap", "log", "cmap") if name in options}
     )
     options |= {"legend": False, "colorbar": not shared}
     if shared:
         options["limits"] = (scale.low, scale.high)
     figure = new_figure(columns * (width + 0.7 * (bars and not shared)) + 0.9 * shared, rows * height + 0.4)
     projection = "3d" if style == "surface3d" else None
-    every = [
-        figure.add_subplot(rows, columns, index + 1, projection=projection)
-        for index in range(len(landscapes))
-    ]
-    for ax, landscape, name in zip(every, landscapes, titles, strict=True):
-        draw(landscape, ax, title=name, **options)
+    every = []
+    for number, (landscape, name) in enumerate(zip(landscapes, titles, strict=True), start=1):
+        every.append(figure.add_subplot(rows, columns, number, projection=projection))
+        draw(landscape, every[-1], title=name, **options)
     if shared and bars:
         shrink = 0.62 if rows == 1 and style == "surface3d" else 0.8
         add_colorbar(figure, scale, landscapes, ax=every, shrink=shrink, aspect=18 * rows, pad=0.05)
@@ -96,8 +93,7 @@ def slices(volume: Landscape, *, count: int = 4) -> tuple[list[Landscape], list[
         count: how many planes, evenly spread over the last axis with both its ends.
 
     Returns:
-        The planes' landscapes, in which the center is known only where the plane goes through it, and the
-        titles.
+        The planes' landscapes, in which the center is known only where the plane goes through it, and the titles.
 
     Raises:
         ValueError: the landscape is not a mesh of three coordinates.

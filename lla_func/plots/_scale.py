@@ -112,11 +112,7 @@ def scale_of(
 
     Args:
         landscapes: what the scale must cover.
-        cap: losses above it are drawn as capped. None draws all.
-        log: whether heights and colors are logarithmic; losses that are not positive are holes then.
-        limits: the smallest and largest loss of the scale, instead of those of the landscapes; losses above them
-            are drawn as capped too.
-        cmap: the name of a matplotlib color map.
+        cap, log, limits, cmap: as in :class:`lla_func.plots.Look`; losses above the limits are drawn as capped too.
 
     Example:
         >>> import torch
@@ -157,14 +153,7 @@ def center_of(landscape: Landscape) -> tuple[list[float] | None, float]:
 
 
 def add_colorbar(figure: Any, scale: Scale, landscapes: Sequence[Landscape], **place: Any) -> None:
-    """Draws the color bar of some landscapes, with a gray tip where losses lie above the scale.
-
-    Args:
-        figure: the figure to draw in.
-        scale: the scale of all the landscapes.
-        landscapes: those that it stands for.
-        place: where, as ``Figure.colorbar`` takes it: ``cax``, or ``ax`` with ``shrink``, ``pad``, ...
-    """
+    """Draws the color bar of some landscapes where ``Figure.colorbar`` is told; above the scale it has a gray tip."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
 
@@ -209,21 +198,13 @@ def keys(scale: Scale, landscapes: Sequence[Landscape]) -> list[Any]:
 
 def add_legend(ax: Any, entries: Sequence[Any], *, below: float = -0.13) -> None:
     """Adds entries to the legend under a picture."""
-    old = ax.get_legend()
-    handles = [*(old.legend_handles if old else []), *entries]
-    labels = [*(text.get_text() for text in (old.get_texts() if old else []))]
-    labels += [entry.get_label() for entry in entries]
+    handles, labels = [*entries], [entry.get_label() for entry in entries]
+    if old := ax.get_legend():
+        handles = [*old.legend_handles, *handles]
+        labels = [*(text.get_text() for text in old.get_texts()), *labels]
     if handles:
-        ax.legend(
-            handles,
-            labels,
-            loc="upper center",
-            bbox_to_anchor=(0.5, below),
-            ncols=len(handles),
-            frameon=False,
-            fontsize="small",
-            handletextpad=0.5,
-        )
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, below), "ncols": len(handles)}
+        ax.legend(handles, labels, **place, frameon=False, fontsize="small", handletextpad=0.5)
 
 
 def _number(value: float, *, powers: bool) -> str:

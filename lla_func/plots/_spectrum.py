@@ -81,21 +81,11 @@ def density(
     decades = math.log10(peak / floor)
     ax.set_ylim(floor / 10 ** (0.14 * decades), peak * 10 ** (0.08 * decades))
     foot = 0.14 / 1.22
-    length = 0.25 + 0.75 * np.clip(1 + np.log10(np.maximum(weights, 1e-300)) / 10, 0, 1)
-    for color, chosen, name in (
-        (NEGATIVE, nodes < 0, "negative Ritz values"),
-        (CURVE, nodes >= 0, "positive Ritz values"),
-    ):
+    tips = 0.9 * foot * (0.25 + 0.75 * np.clip(1 + np.log10(np.maximum(weights, 1e-300)) / 10, 0, 1))
+    style: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "linewidth": 0.8}
+    for color, chosen, sign in ((NEGATIVE, nodes < 0, "negative"), (CURVE, nodes >= 0, "positive")):
         if chosen.any():
-            ax.vlines(
-                nodes[chosen],
-                0.0,
-                0.9 * foot * length[chosen],
-                transform=ax.get_xaxis_transform(),
-                colors=color,
-                linewidth=0.8,
-                label=name,
-            )
+            ax.vlines(nodes[chosen], 0.0, tips[chosen], colors=color, label=f"{sign} Ritz values", **style)
     ax.axhline(floor, color="0.85", linewidth=0.7, zorder=0)
     first, last = round(math.log10(floor)), math.floor(math.log10(peak))
     ax.set_yticks(10.0 ** np.arange(first, last + 1, max(1, math.ceil((last - first) / 8))))
