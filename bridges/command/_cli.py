@@ -172,9 +172,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command", required=True, parser_class=_Parser)
 
     def command(name: str, help: str, description: str, epilog: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=description, epilog=epilog, allow_abbrev=False)
-        added.formatter_class = _Help
-        return added
+        found = commands.add_parser(name, help=help, description=description, allow_abbrev=False)
+        found.epilog, found.formatter_class = epilog, _Help
+        return found
 
     evaluate = command(
         "eval",
