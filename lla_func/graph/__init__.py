@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lla_func.graph._affine import RULES
 from lla_func.graph._codegen import generate
-from lla_func.graph._inplace import make_inplace
 from lla_func.graph._linearize import DenseZeros, linearize
 from lla_func.graph._loss import signature
 from lla_func.graph._partition import Partition, Sizes, footprint, hoist, partition
@@ -20,7 +19,6 @@ __all__ = [
     "generate",
     "hoist",
     "linearize",
-    "make_inplace",
     "partition",
     "record",
     "signature",

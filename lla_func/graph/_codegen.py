@@ -19,27 +19,20 @@ aten = torch.ops.aten
 BINDINGS: Mapping[Any, Callable[..., Any]] = {
     aten.add.Tensor: torch.add,
     aten.addcmul.default: torch.addcmul,
-    aten.addcmul.out: torch.addcmul,
     aten.addmm.default: torch.addmm,
     aten.bmm.default: torch.bmm,
     aten.convolution.default: torch.convolution,
-    aten.dot.default: torch.dot,
-    aten.gather.default: torch.gather,
     aten.maximum.default: torch.maximum,
-    aten.maximum.out: torch.maximum,
     aten.mm.default: torch.mm,
     aten.mul.Tensor: torch.mul,
     aten.native_layer_norm.default: torch.native_layer_norm,
     aten.neg.default: torch.neg,
     aten.permute.default: torch.permute,
     aten.relu.default: torch.relu,
-    aten.relu_.default: torch.relu_,
     aten.reshape.default: torch.reshape,
     aten.sigmoid.default: torch.sigmoid,
-    aten.sigmoid_.default: torch.sigmoid_,
     aten.t.default: torch.t,
     aten.tanh.default: torch.tanh,
-    aten.tanh_.default: torch.tanh_,
     aten.transpose.int: torch.transpose,
     aten.unsqueeze.default: torch.unsqueeze,
 }
@@ -64,23 +57,12 @@ def generate(graph: fx.Graph, constants: Mapping[str, Tensor]) -> Callable[..., 
     text = "\n    ".join(_lines(graph, constants, scope))
     inputs = ", ".join(node.name for node in graph.nodes if node.op == "placeholder")
     exec(f"def run({inputs}):\n    {text}\n", scope)
-    return scope["run"]
+    return scope.pop("run")  # no circle: what it holds is free as soon as it is dropped
 
 
 def _lines(graph: fx.Graph, constants: Mapping[str, Tensor], scope: dict[str, Any]) -> Iterator[str]:
     """The body of the function; what it refers to is put into its scope."""
     last_use = {arg: node for node in graph.nodes for arg in node.all_input_nodes}
-
-    def written(value: Any) -> str:
-        if isinstance(value, fx.Node):
-            return value.name
-        if isinstance(value, (list, tuple)):
-            return f"[{', '.join(map(written, value))}]"
-        if value is None or isinstance(value, (bool, int, str)):
-            return repr(value)
-        name = f"value_{len(scope)}"
-        scope[name] = value
-        return name
 
     for node in graph.nodes:
         if node.op == "get_attr":
@@ -88,7 +70,8 @@ def _lines(graph: fx.Graph, constants: Mapping[str, Tensor], scope: dict[str, An
         elif node.op == "call_function":
             operation = f"call_{node.name}"
             scope[operation] = BINDINGS.get(node.target, node.target)
-            arguments = [*map(written, node.args), *(f"{k}={written(v)}" for k, v in node.kwargs.items())]
+            arguments = [_written(argument, scope) for argument in node.args]
+            arguments += [f"{name}={_written(value, scope)}" for name, value in node.kwargs.items()]
             yield f"{node.name} = {operation}({', '.join(arguments)})"
             done = [
                 arg.name
@@ -99,4 +82,17 @@ def _lines(graph: fx.Graph, constants: Mapping[str, Tensor], scope: dict[str, An
             if done:
                 yield f"del {', '.join(done)}"
         elif node.op == "output":
-            yield f"return {written(node.args[0])}"
+            yield f"return {_written(node.args[0], scope)}"
+
+
+def _written(value: Any, scope: dict[str, Any]) -> str:
+    """An argument as it stands in the text."""
+    if isinstance(value, fx.Node):
+        return value.name
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_written(part, scope) for part in value)}]"
+    if value is None or isinstance(value, (bool, int, str)):
+        return repr(value)
+    name = f"value_{len(scope)}"
+    scope[name] = value
+    return name
