@@ -45,10 +45,17 @@ class Recording(NamedTuple):
         return generate(self.graph, self.constants)(*inputs)
 
 
-def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
+def record(
+    function: Callable[..., Tensor], *inputs: Tensor, recorder: type[Recorder] | None = None
+) -> Recording:
     """The operations of ``function(*inputs)`` as a graph with one input for each tensor.
 
     No gradient is recorded, and nothing is computed but what the function computes.
+
+    Args:
+        function: of tensors.
+        inputs: examples of them.
+        recorder: another one may refuse other things.
 
     Raises:
         RecordingError: it draws random numbers, branches on values of its inputs or reads them out, writes to tensors
@@ -63,17 +70,17 @@ def record(function: Callable[..., Tensor], *inputs: Tensor) -> Recording:
     """
     # Aliases: a tensor that the function also holds by itself, such as theta in a loss around it, stays a constant.
     inputs = tuple(tensor.detach().requires_grad_(tensor.requires_grad) for tensor in inputs)
-    recorder = _Recorder(inputs)
+    recording = (recorder or Recorder)(inputs)
     try:
-        with torch.no_grad(), recorder:
+        with torch.no_grad(), recording:
             result = function(*inputs)
         if not isinstance(result, Tensor):
             raise RecordingError(f"it returns {type(result).__name__}, not a tensor")
-        recorder.graph.output(recorder.node(result))
+        recording.graph.output(recording.node(result))
     finally:
-        recorder.forget()
-    clean(recorder.graph)
-    return Recording(recorder.graph, recorder.constants)
+        recording.forget()
+    clean(recording.graph)
+    return Recording(recording.graph, recording.constants)
 
 
 def clean(graph: fx.Graph) -> None:
@@ -131,7 +138,7 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
     return node.args
 
 
-class _Recorder(DispatchMode):
+class Recorder(DispatchMode):
     """Sees every operation below autograd, functorch and functionalization, on plain tensors."""
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
@@ -165,7 +172,7 @@ class _Recorder(DispatchMode):
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         recorded = any(map(self._varies, args)) or any(map(self._varies, kwargs.values()))
-        self._refuse(operation, args, kwargs, recorded=recorded)
+        self.refuse(operation, args, kwargs, recorded=recorded)
         result = operation(*args, **kwargs)
         if recorded:
             places = tuple(map(self._place, args)), {name: self._place(x) for name, x in kwargs.items()}
@@ -199,7 +206,7 @@ class _Recorder(DispatchMode):
         _describe(node, tensor)
         vars(tensor)[NODE] = self, node
 
-    def _refuse(self, operation: Any, args: Any, kwargs: Any, *, recorded: bool) -> None:
+    def refuse(self, operation: Any, args: Any, kwargs: Any, *, recorded: bool) -> None:
         """Raises for what a graph would repeat wrongly."""
         if _draws(operation, args, kwargs):
             raise RecordingError(f"it draws random numbers ({operation})")
