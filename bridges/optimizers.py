@@ -41,10 +41,8 @@ def moments(model: Any, optimizer: torch.optim.Optimizer, *, device: Any = None)
         >>> found.first.round(decimals=3), found.second.round(decimals=3), found.lr
         (tensor([3.]), tensor([9.]), 0.5)
     """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(
-            f"optimizer is of type {type(optimizer).__name__}; pass the torch.optim optimizer that trained the model"
-        )
+    trained = "the torch.optim optimizer that trained the model"
+    instance("optimizer", optimizer, torch.optim.Optimizer, trained)
     kind = type(optimizer).__name__
     where = None if device is None else usable_device("device", device)
     module = unwrap(model)

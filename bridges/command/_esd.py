@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 
@@ -15,16 +14,11 @@ from lla_func.files import file_name
 from lla_func.hessian import table
 from lla_func.objective import samples
 from lla_func.options import VIZ_ESD
-from lla_func.spectrum import Criteria
 
 
 def run(arguments: Namespace) -> None:
     """Analyzes the Hessian at random and at trained weights, and prints the comparison."""
-    if ignored := options.ignored_in(arguments, *options.TRAINING, *options.LANDSCAPE):
-        print(
-            f"lla esd: {', '.join(ignored)} matter for lla eval and lla train only and are ignored",
-            file=sys.stderr,
-        )
+    options.say_ignored(arguments, *options.TRAINING, *options.LANDSCAPE, by="lla eval and lla train")
     device, loader = device_of(arguments), loaders.find(arguments.loader)
     inputs, target = evaluated_batch(loader, arguments)
     chosen = {"init": Namespace(**{**vars(arguments), "weights": "None"})}
@@ -62,6 +56,7 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
         assert pairs is not None
         assert trace is not None
         assert criteria is not None
+        spread = "" if criteria.note else f" (spread {criteria.k_hn.spread:.1g})"
         cells = {
             f"eigenvalue {i}": f"{value:.5g} ({residual:.0e})"
             for i, (value, residual) in enumerate(
@@ -71,7 +66,7 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
         cells |= {
             "trace": f"{trace.value:.5g} ({trace.standard_error:.0e})",
             "r_e": f"{criteria.r_e.value:.5g}",
-            f"K_h{criteria.n:g}": _with_spread(criteria),
+            f"K_h{criteria.n:g}": f"{criteria.k_hn.value:.5g}{spread}",
             "spectrum": criteria.spectrum,
             "products": str(result.products),
             "seconds": f"{result.seconds:.1f}",
@@ -82,9 +77,3 @@ def _comparison(results: Mapping[str, SpectrumResult]) -> str:
     lines = [["", *(heads[stage] for stage in results)], *([label, *cells] for label, cells in rows.items())]
     text = "\n".join("".join(f"{cell:<24}" for cell in line).rstrip() for line in lines)
     return "\n".join([text, *dict.fromkeys(filter(None, notes))])
-
-
-def _with_spread(criteria: Criteria) -> str:
-    """K_hn, with its spread over the starts where there are enough of them."""
-    value, spread, _ = criteria.k_hn
-    return f"{value:.5g}" if criteria.note else f"{value:.5g} (spread {spread:.1g})"

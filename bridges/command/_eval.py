@@ -27,8 +27,7 @@ def run(arguments: Namespace) -> None:
     """Draws the landscape around trained weights and prints what was written and the loss at the center."""
     if arguments.axes == "adam" or arguments.mode == "adameq":
         raise ValueError("--axes adam and --mode adameq need the optimizer's state; use them with lla train")
-    if ignored := options.ignored_in(arguments, *options.TRAINING):
-        print(f"lla eval: {', '.join(ignored)} matter for lla train only and are ignored", file=sys.stderr)
+    options.say_ignored(arguments, *options.TRAINING, by="lla train")
     file_name("--name", arguments.name)
     device, loader = device_of(arguments), loaders.find(arguments.loader)
     if arguments.store is None and launched().size > 1:
@@ -68,12 +67,11 @@ def draw(
     print(f"{points} points in {result.seconds:.1f} s")
     for landscape, title in zip(result.landscapes, result.titles, strict=True):
         if (sampled := landscape.diagnostics["sampling"]) is not None:
-            reason = (
-                f" ({sampled['reason']})"
-                if sampled["reason"]
-                else f", within {sampled['error']:.2g} of the range"
-            )
-            print(f"{title}: {sampled['evaluations']} of {len(landscape.losses)} points evaluated{reason}")
+            if sampled["reason"]:
+                end = f" ({sampled['reason']})"
+            else:
+                end = f", within {sampled['error']:.2g} of the range"
+            print(f"{title}: {sampled['evaluations']} of {len(landscape.losses)} points evaluated{end}")
     if result.nonfinite:
         print(f"{result.nonfinite} losses are NaN or infinite; they are holes in the pictures")
     for path in result.paths.values():

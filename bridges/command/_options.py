@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Container
 from dataclasses import fields
 from typing import Any
@@ -58,16 +59,18 @@ def given(arguments: argparse.Namespace, *families: type[options.Family]) -> dic
 
 
 def ignored(command: argparse.ArgumentParser, *flags: str) -> None:
-    """Options that are accepted so that command lines of the original run; :func:`ignored_in` names them."""
+    """Options that are accepted so that command lines of the original run; :func:`say_ignored` names them."""
     for each in flags:
         how: Any = {"action": "store_true"} if each == "--all_modes" else {}
         command.add_argument(*each.split("/"), default=argparse.SUPPRESS, help=argparse.SUPPRESS, **how)
 
 
-def ignored_in(arguments: argparse.Namespace, *flags: str) -> list[str]:
-    """Which of these options were given, by name."""
+def say_ignored(arguments: argparse.Namespace, *flags: str, by: str) -> None:
+    """Says which of these options were given, which are used by other commands only."""
     names = (each.split("/")[-1].lstrip("-") for each in flags)
-    return [name for name in names if hasattr(arguments, name)]
+    if given := [name for name in names if hasattr(arguments, name)]:
+        text = f"lla {arguments.command}: {', '.join(given)} matter for {by} only and are ignored"
+        print(text, file=sys.stderr)
 
 
 def pipeline(command: argparse.ArgumentParser, *, training: bool = False) -> None:

@@ -59,14 +59,8 @@ def check_loader(folder: str, loader: str, given: str | None, begun: Begun) -> s
     A loader is code, and the folder of a job may come from anywhere. So a file is not run because the folder says so,
     even if it says what should be in it.
 
-    Args:
-        folder: of the job.
-        loader: that its command names.
-        given: by the user, if any.
-        begun: the command.
-
     Raises:
-        ValueError: it is not to be run without --trust.
+        ValueError: neither the loader of the job nor the ``given`` one is to be run without --trust.
     """
     chosen = loader if given is None else given
     content = loaders.content(chosen)

@@ -70,14 +70,8 @@ def CustomLoader(
         )
     if not Path(data_path).is_dir():
         raise FileNotFoundError(f"there is no data folder {str(data_path)!r}")
-    prepare = transforms.Compose(
-        [
-            transforms.Resize(256),
-            transforms.CenterCrop(224),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=MEAN, std=STD),
-        ]
-    )
+    cut = [transforms.Resize(256), transforms.CenterCrop(224)]
+    prepare = transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize(mean=MEAN, std=STD)])
     loader = DataLoader(datasets.ImageFolder(data_path, prepare), batch_size=batch_size, shuffle=shuffle)
     return LoaderWrapper(loader) if wrap else loader
 

@@ -15,7 +15,7 @@ from bridges.metrics._forms import divided, translated
 from bridges.metrics._graphs import Packed
 from bridges.models import Stream, everything
 from lla_func._torch import free_memory, tensors
-from lla_func.errors import flag, usable_device
+from lla_func.errors import flag, instance, usable_device
 from lla_func.objective import Batch
 
 SHARE = 0.25
@@ -37,17 +37,7 @@ def move(tree: Any, device: torch.device) -> Any:
 
 
 def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
-    """The batch (inputs, targets) on ``device``.
-
-    Args:
-        inputs: a tensor; or a tuple (several positional inputs) or a dict (keyword arguments) of tensors; or a graph.
-            NumPy arrays will do for tensors.
-        targets: a tensor, or a pytree of tensors; None if there are none.
-
-    Raises:
-        TypeError: there is no tensor in one of them.
-        ValueError: there is no sample, or inputs and targets have different numbers of them.
-    """
+    """The batch (inputs, targets) of what :class:`Loss` takes, on ``device``, or an error that says what is wrong."""
     lengths: dict[str, list[int]] = {}
     inputs, targets = translated(inputs), translated(targets)
     graph = isinstance(inputs, Packed)
@@ -150,21 +140,9 @@ def from_loader(
 ) -> Iterable[Batch]:
     """The batches of a loader, kept on the device if they fit into a share of its free memory, else streamed.
 
-    Args:
-        loader: an iterable of batches, such as a DataLoader.
-        device: where the batches go.
-        resident: True to keep them whatever their size, False to stream, None to decide by size. What can be
-            iterated only once is always kept.
-        form: what a batch becomes (:func:`formed`).
-
-    Raises:
-        TypeError: ``loader`` cannot be iterated.
-        ValueError: it yields nothing, or no data.
+    What can be iterated only once is always kept; ``resident`` decides about all else, unless it is None.
     """
-    if not isinstance(loader, Iterable):
-        raise TypeError(
-            f"loader is of type {type(loader).__name__}; pass a DataLoader or an iterable of batches"
-        )
+    instance("loader", loader, Iterable, "a DataLoader or an iterable of batches")
     if resident is not None:
         flag("resident", resident)
     if isinstance(loader, Iterator):

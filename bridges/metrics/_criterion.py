@@ -41,11 +41,7 @@ def check_alone(criterion: Any) -> None:
 
 
 def judged_by(criterion: Callable[..., Any], prediction: Any, targets: Any) -> Any:
-    """The loss of a prediction, given the targets if there are any.
-
-    Raises:
-        ValueError: the targets do not fit.
-    """
+    """The loss of a prediction, given the targets if there are any; a ValueError where they do not fit."""
     try:
         return criterion(prediction) if targets is None else criterion(prediction, targets)
     except IndexError as error:

@@ -13,10 +13,7 @@ from lla_func.objective import Batch, samples
 
 
 class Packed:
-    """A graph of PyTorch Geometric, or a batch of them, as a pytree of its tensors.
-
-    So that they can be moved, compared and followed through a computation like those of any other data.
-    """
+    """A graph of PyTorch Geometric, or a batch of them, as a pytree of its tensors."""
 
     def __init__(self, template: Any, tensors: Mapping[tuple[int, str], Tensor] | None = None) -> None:
         self.template = template
@@ -70,9 +67,8 @@ def _flatten(graph: Packed) -> tuple[list[Tensor], _Template]:
 
 def _flatten_with_keys(graph: Packed) -> tuple[list[tuple[Any, Tensor]], _Template]:
     tensors, rest = _flatten(graph)
-    return [
-        (pytree.MappingKey(key), tensor) for (_, key), tensor in zip(rest.keys, tensors, strict=True)
-    ], rest
+    keys: Iterable[Any] = (pytree.MappingKey(key) for _, key in rest.keys)
+    return list(zip(keys, tensors, strict=True)), rest
 
 
 def _unflatten(tensors: Iterable[Any], rest: _Template) -> Packed:

@@ -36,11 +36,7 @@ class Guard:
         self._said = False
 
     def __call__(self, task: Task, model: Any, batch: Batch, *, part: str = "loss") -> Any:
-        """What a task gives for a model and a batch.
-
-        Args:
-            task, model, batch: what to do, and with what.
-            part: what the task computes; each part has a first pass of its own.
+        """What a task gives for a model and a batch; each part that is computed has a first pass of its own.
 
         Raises:
             RuntimeError: it writes into the batch past the copies, or in this pass but not in the first one.

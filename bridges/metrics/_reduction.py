@@ -15,29 +15,15 @@ from lla_func.errors import one_of
 from lla_func.objective import Batch, samples
 
 MODULES = (
-    *(
-        nn.L1Loss,
-        nn.MSELoss,
-        nn.SmoothL1Loss,
-        nn.HuberLoss,
-        nn.SoftMarginLoss,
-        nn.PoissonNLLLoss,
-        nn.KLDivLoss,
-    ),
+    *(nn.L1Loss, nn.MSELoss, nn.SmoothL1Loss, nn.HuberLoss),
+    *(nn.SoftMarginLoss, nn.PoissonNLLLoss, nn.KLDivLoss),
     *(nn.CrossEntropyLoss, nn.NLLLoss, nn.BCELoss, nn.BCEWithLogitsLoss, nn.MultiLabelSoftMarginLoss),
 )
 """Criteria that average (or sum) over samples, with weights of their own if they have any."""
 
 FUNCTIONS = (
-    *(
-        F.l1_loss,
-        F.mse_loss,
-        F.smooth_l1_loss,
-        F.huber_loss,
-        F.soft_margin_loss,
-        F.poisson_nll_loss,
-        F.kl_div,
-    ),
+    *(F.l1_loss, F.mse_loss, F.smooth_l1_loss, F.huber_loss),
+    *(F.soft_margin_loss, F.poisson_nll_loss, F.kl_div),
     *(F.cross_entropy, F.nll_loss, F.binary_cross_entropy, F.binary_cross_entropy_with_logits),
 )
 """Functions that do so when they are called without further arguments."""
@@ -63,9 +49,8 @@ def reduction_of(criterion: Any, told: str | None = None) -> str:
             "(prediction, targets) or a loss such as torch.nn.CrossEntropyLoss()"
         )
     if isinstance(criterion, type):
-        raise TypeError(
-            f"criterion is the class {criterion.__name__}; pass an instance, {criterion.__name__}()"
-        )
+        name = criterion.__name__
+        raise TypeError(f"criterion is the class {name}; pass an instance, {name}()")
     if told is not None:
         one_of("reduction", told, ("mean", "sum"))
     own = getattr(criterion, "reduction", None)

@@ -61,12 +61,7 @@ def reduction_by_trial(
 ) -> str | None:
     """``"mean"`` or ``"sum"``: how the losses of parts of a batch make up that of the whole; None if in neither way.
 
-    Args:
-        predict: the model, of a batch.
-        judge: the criterion, of predictions and a batch.
-        batch: the data.
-        weight: of a part, in a mean.
-        said: what it is if the trial cannot tell, for a loss of zero or a batch that cannot be cut.
+    It is ``said`` where the trial cannot tell, for a loss of zero or a batch that cannot be cut.
     """
     with torch.enable_grad():  # for losses that differentiate on their way
         prediction = predict(batch)

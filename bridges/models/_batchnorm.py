@@ -72,8 +72,8 @@ def behave(
     one_of("batchnorm", batchnorm, POLICIES)
     seed = 0 if dropout_seed is None else seed_number("dropout_seed", dropout_seed)
     pipeline = borrowed.pipeline
-    layers = {name: part for name, part in pipeline.named_modules() if isinstance(part, _BatchNorm)}
-    layers = {name: layer for name, layer in layers.items() if name.split(".")[0] == "model"}
+    named = pipeline.model.named_modules(prefix="model")
+    layers = {name: part for name, part in named if isinstance(part, _BatchNorm)}
     stateless = any(layer.running_mean is None for layer in layers.values())
     dropping = dropout_seed is not None and has_dropout(pipeline)
 
@@ -85,17 +85,24 @@ def behave(
     def at(task: Task) -> Callable[[Tensor, Any], Any]:
         return lambda theta, data: borrowed(task, theta, data, pose=pose, buffers={}, seed=seed)
 
-    def loss(theta: Tensor, batch: Batch) -> Tensor:
-        return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers={}, seed=seed), theta)
+    def loss_with(buffers: Mapping[str, Tensor]) -> Callable[[Tensor, Batch], Tensor]:
+        def loss(theta: Tensor, batch: Batch) -> Tensor:
+            return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers=buffers, seed=seed), theta)
+
+        return loss
 
     adapt = None
     if batchnorm == "recalibrate" and layers:
-        adapt = _recalibrating(borrowed, loss_of, batches, layers, pose, seed)
+        statistics = _recalibrating(borrowed, loss_of, batches, layers, pose, seed)
+
+        def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
+            return loss_with(statistics(theta))
+
     note = batchnorm if layers else "none"
     if stateless and batchnorm != "batch":
         note += ", batch where a layer has no running statistics"
     return Behavior(
-        loss,
+        loss_with({}),
         at,
         adapt,
         mixes=dropping or stateless or (batchnorm == "batch" and bool(layers)),
@@ -110,11 +117,10 @@ def _recalibrating(
     layers: Mapping[str, nn.Module],
     pose: Pose,
     seed: int,
-) -> Callable[[Tensor], Callable[[Tensor, Batch], Tensor]]:
-    """Maps theta to the loss with running statistics gathered at theta."""
-    names = [
-        name for layer in layers for part in STATISTICS if (name := f"{layer}.{part}") in borrowed.constants
-    ]
+) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Maps theta to the running statistics gathered there."""
+    names = [f"{layer}.{part}" for layer in layers for part in STATISTICS]
+    names = [name for name in names if name in borrowed.constants]
     # With momentum None and a count that starts at zero, PyTorch stores the plain mean over the uses of a layer in
     # one pass: the batch's own statistics, also for a layer that is used twice.
     gathering = dict(pose)
@@ -135,12 +141,4 @@ def _recalibrating(
                 sums[name] = sums.get(name, 0) + weight * value.double()
         return {name: (total / count).to(borrowed.constants[name].dtype) for name, total in sums.items()}
 
-    def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
-        buffers = statistics(theta)
-
-        def loss(theta: Tensor, batch: Batch) -> Tensor:
-            return scalar(borrowed(loss_of, theta, batch, pose=pose, buffers=buffers, seed=seed), theta)
-
-        return loss
-
-    return adapt
+    return statistics

@@ -44,15 +44,11 @@ def torch_only(device: torch.device) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def _seed_numpy(seed: int) -> None:
-    """NumPy's seeds have 32 bits, those of PyTorch and of the arguments here 64."""
-    np.random.seed(seed % 2**32)  # noqa: NPY002  the generator that data loaders draw from
-
-
 def everything(device: torch.device, *, also: Iterable[torch.Generator] = ()) -> tuple[Source, ...]:
     """All global generators that data loading may draw from, and any generators of its own."""
     libraries = (
-        Source(np.random.get_state, np.random.set_state, _seed_numpy),
+        # NumPy's seeds have 32 bits, those of PyTorch and of the arguments here 64.
+        Source(np.random.get_state, np.random.set_state, lambda seed: np.random.seed(seed % 2**32)),  # noqa: NPY002
         Source(random.getstate, random.setstate, random.seed),
     )
     return (*torch_only(device), *libraries, *map(Source.of, also))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lla_func.geometry import Chart
 from lla_func.landscape import Landscape
-from lla_func.objective import Layout, Objective
+from lla_func.objective import Objective
 from lla_func.options import Spectrum
 from lla_func.spectrum import Analysis
 
@@ -54,12 +54,7 @@ def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Ten
 
     A direction that is scaled to the weights vanishes where these are zero: in the second factor of a fresh LoRA
     adapter, in zero-initialized layers, in pruned filters. What they multiply may then move without any effect.
-
-    Args:
-        objective: gives theta and its layout.
-        chart: the surface, with its scaled directions.
-        landscape: the losses on it and at the center.
-        free: what is neither ignored nor frozen, [P].
+    ``free`` is the mask [P] of what is neither ignored nor frozen.
     """
     layout, theta = objective.layout, objective.theta
     losses = torch.cat([landscape.losses, landscape.losses.new_tensor([landscape.center])])
@@ -79,20 +74,14 @@ def why_flat(objective: Objective, chart: Chart, landscape: Landscape, free: Ten
         f"the surface is flat: every loss is {float(losses[0]):.6g} to rounding, so what moves ({_listed(moving)}) has "
         "no effect as far as dist reaches"
     )
-    filters, total = _whole_filters(layout, resting)
-    if unmoved or filters:
-        what = _listed(unmoved) if unmoved else f"{filters} of {total} filters"
+    filters = torch.cat([view.flatten(2).all(2)[0] for view in layout.filters(resting[None])])
+    if unmoved or bool(filters.any()):
+        what = _listed(unmoved) if unmoved else f"{int(filters.sum())} of {len(filters)} filters"
         return f"{found}. At rest: {what}; {VANISHING}"
     return (
         f"{found}. Look for units that are dead or saturated, for weights that the loss does not use, and for a dist "
         "too small to change the loss"
     )
-
-
-def _whole_filters(layout: Layout, resting: Tensor) -> tuple[int, int]:
-    """How many filters are at rest as a whole, and how many there are."""
-    filters = torch.cat([view.flatten(2).all(2)[0] for view in layout.filters(resting[None])])
-    return int(filters.sum()), len(filters)
 
 
 def _listed(names: list[str], most: int = 3) -> str:

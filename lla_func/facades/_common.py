@@ -35,14 +35,7 @@ def metric_of(metric: Any) -> Any:
 
 
 def objective_of(model: Any, metric: Any, setup: Setup) -> Objective:
-    """The checked objective of a model under a metric, or the given one.
-
-    Args:
-        model: a model for the metric, or an :class:`~lla_func.Objective` (then without metric).
-        metric: anything with ``objective(model, batchnorm=..., dropout_seed=...)``, and ``dtype=...`` if one is asked
-            for.
-        setup: where, and in which state, it is evaluated.
-    """
+    """The checked objective of a model under a metric, or the :class:`~lla_func.Objective` that came as the model."""
     device, dtype = setup.device, setup.dtype
     metric = metric_of(metric)
     if isinstance(model, Objective):

@@ -67,9 +67,6 @@ def checked(model: Any, metric: Any, optimizer: Any, group: Any, families: Famil
     """The request of a call; what is left to check of options that are right by themselves.
 
     No loss is evaluated, but for the Hessian's one look at whether there is something to differentiate.
-
-    Raises:
-        ValueError, TypeError: an argument is wrong; the message names it, its value and what is allowed.
     """
     panels, evaluation, hessian, setup, drawing, output = families
     metric, axes = metric_of(metric), panels.axes
