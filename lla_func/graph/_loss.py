@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from lla_func._torch import tensors
 from lla_func.graph._record import Recording, RecordingError, record, writes
 from lla_func.objective import Batch, Loss, value
 
@@ -30,7 +31,7 @@ def record_loss(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
     """Records ``loss(theta, batch)`` as a graph of functional aten operations.
 
     In-place operations become out-of-place ones. The graph's first input is theta, the others are the batch's tensors
-    in the order of :func:`tensors`; all other leaves of the batch and all shapes are baked in (:func:`signature`).
+    in their order; all other leaves of the batch and all shapes are baked in (:func:`signature`).
 
     What a model remembers of its very first pass must not come from the recording: run the loss once before, on any
     batch.
@@ -89,11 +90,6 @@ class _NoExports(TorchFunctionMode):
         if function in EXPORTS and (self.everything or torch._is_functional_tensor(args[0])):
             raise RecordingError(f"it reads values out with {function.__name__}()")
         return function(*args, **(kwargs or {}))
-
-
-def tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """The tensors of a batch, in a fixed order."""
-    return tuple(leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor))
 
 
 def signature(batch: Batch) -> Hashable:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from lla_func._torch import tensors
 from lla_func.graph._affine import VIEWS, classify, directions, is_view
 from lla_func.graph._codegen import generate
-from lla_func.graph._loss import record_loss, tensors
+from lla_func.graph._loss import record_loss
 from lla_func.graph._record import Recording, arguments, clean, elements, infer, itemsize
 from lla_func.graph._rewrite import REWRITES, fold_scale
 from lla_func.objective import Batch, Loss

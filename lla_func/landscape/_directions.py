@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from lla_func import files
 from lla_func.landscape._job import StoreWarning
@@ -33,7 +34,10 @@ def directions_of(folder: Path, directions: Tensor) -> Tensor:
                 files.save_arrays(path, directions=directions)
                 return directions
     kept = kept.to(directions)
-    if kept.shape != directions.shape or not (_cosines(kept, directions) > 0.99).all():
+    if (
+        kept.shape != directions.shape
+        or not (cosine_similarity(kept.double(), directions.double(), dim=1) > 0.99).all()
+    ):
         raise ValueError(
             f"store={str(folder)!r} was begun with other directions; choose another folder for this job"
         )
@@ -47,7 +51,3 @@ def _kept_directions(path: Path) -> Tensor | None:
     except (ValueError, KeyError, TypeError) as error:
         warnings.warn(f"{str(path)!r} is damaged ({error}); it is made anew", StoreWarning, stacklevel=4)
         return None
-
-
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
-    return torch.nn.functional.cosine_similarity(first.double(), second.double(), dim=1)

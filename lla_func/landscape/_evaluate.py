@@ -202,8 +202,6 @@ def _check_coords(coords: Tensor, chart: Chart) -> Tensor:
         raise ValueError(f"coords has shape {list(coords.shape)}, a {chart.kind} needs [N, {chart.dim}]")
     if len(coords) == 0:
         raise ValueError("coords is empty; at least one point is needed")
-    if not torch.isfinite(coords).all():
-        raise ValueError("coords has NaN or infinite values")
     return coords
 
 

@@ -148,14 +148,11 @@ class Evaluator:
         if smaller is not None:
             self.options |= smaller
         elif self.engine != "loop":
-            self.fallback = f"engine {self.engine!r} cannot evaluate this objective ({_first_line(error)})"
+            reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            self.fallback = f"engine {self.engine!r} cannot evaluate this objective ({reason})"
             if self.asked != "auto" or not isinstance(error, RecordingError):
                 warnings.warn(f"{self.fallback}; the loop takes over", EngineFallbackWarning, stacklevel=4)
             self.engine = "loop"
         else:
             raise error
         self._run = None
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

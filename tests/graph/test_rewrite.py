@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lla_func._torch import tensors
 from lla_func.graph import _partition
 from lla_func.graph import _rewrite as rewrite
-from lla_func.graph._loss import record_loss, tensors
+from lla_func.graph._loss import record_loss
 from lla_func.graph._matmuls import add_in_product, share_matrix
 from lla_func.graph._record import Recording, clean
 from tests.graphs import uses

@@ -1,7 +1,8 @@
 """The compiled engine: what the hoisted engine does at each point, fused by ``torch.compile``.
 
 Compilation takes tens of seconds on a CPU, so it pays in evaluations of many minutes; only there autotuning takes it
-up. It needs a C++ compiler; without one the hoisted engine runs the same graph as it is.
+up. It needs a C++ compiler; without one the hoisted engine runs the same graph as it is. On accelerators, which it is
+meant for, nothing has been measured yet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,27 +22,13 @@ from lla_func.landscape.engines._plan import Plan
 from lla_func.objective import Objective
 
 
-def prepare(
-    objective: Objective,
-    chart: Chart,
-    *,
-    points_per_pass: int | None = None,
-    samples_per_tile: int | None = None,
-    channels_last: bool | None = None,
-    memory_budget: int | None = None,
-) -> tuple[Callable[[Tensor], Tensor], Plan]:
+def prepare(objective: Objective, chart: Chart, **options: Any) -> tuple[Callable[[Tensor], Tensor], Plan]:
     """The hoisted engine with its graphs compiled: blocks of points are batched first, then compiled."""
-    possible = compiler() is not None and hasattr(torch, "compile")
-    run, plan = hoisted.prepare(
-        objective,
-        chart,
-        points_per_pass=points_per_pass,
-        samples_per_tile=samples_per_tile,
-        channels_last=channels_last,
-        memory_budget=memory_budget,
-        compile=partial(torch.compile, dynamic=False) if possible else None,
-    )
-    return run, plan._replace(engine="compiled" if possible else "hoisted")
+    if compiler() is None:
+        return hoisted.prepare(objective, chart, **options)
+    fused = partial(torch.compile, dynamic=False)
+    run, plan = hoisted.prepare(objective, chart, **options, compile=fused)
+    return run, plan._replace(engine="compiled")
 
 
 def compiler() -> str | None:

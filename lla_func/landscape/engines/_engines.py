@@ -10,39 +10,19 @@ concern an engine it ignores.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from torch import Tensor
 
-from lla_func.geometry import Chart
 from lla_func.landscape.engines import _compiled as compiled
 from lla_func.landscape.engines import _hoisted as hoisted
 from lla_func.landscape.engines import _loop as loop
 from lla_func.landscape.engines import _vmap as vmapped
 from lla_func.landscape.engines._plan import Plan
-from lla_func.objective import Objective
 
 Run = Callable[[Tensor], Tensor]
+Prepare = Callable[..., tuple[Run, Plan]]
 
-
-class Engine(Protocol):
-    """The signature that all engines share."""
-
-    def __call__(
-        self,
-        objective: Objective,
-        chart: Chart,
-        *,
-        points_per_pass: int | None = None,
-        samples_per_tile: int | None = None,
-        channels_last: bool | None = None,
-        memory_budget: int | None = None,
-    ) -> tuple[Run, Plan]:
-        """Prepares an evaluation."""
-        ...
-
-
-ENGINES: Mapping[str, Engine] = {
+ENGINES: Mapping[str, Prepare] = {
     "loop": loop.prepare,
     "vmap": vmapped.prepare,
     "hoisted": hoisted.prepare,
