@@ -18,7 +18,6 @@ aten = torch.ops.aten
 
 BINDINGS: Mapping[Any, Callable[..., Any]] = {
     aten.add.Tensor: torch.add,
-    aten.addcmul.default: torch.addcmul,
     aten.addmm.default: torch.addmm,
     aten.bmm.default: torch.bmm,
     aten.convolution.default: torch.convolution,

@@ -17,7 +17,7 @@ from lla_func.graph._affine import VIEWS, classify, directions, is_view
 from lla_func.graph._codegen import generate
 from lla_func.graph._loss import record_loss
 from lla_func.graph._record import Recording, arguments, clean, elements, infer, itemsize
-from lla_func.graph._rewrite import REWRITES, fold_scale
+from lla_func.graph._rewrite import REWRITES
 from lla_func.objective import Batch, Loss
 
 aten = torch.ops.aten
@@ -82,9 +82,8 @@ def partition(loss: Loss, theta: Tensor, batch: Batch) -> Partition:
     device = "cpu" if theta.device.type == "cpu" else "meta"
     for rewrite in REWRITES:
         rewrite(graph)
-        _refresh(graph, device)
-    fold_scale(graph, classify(graph))
-    _refresh(graph, device)
+        clean(graph)
+        infer(graph, device)
     kinds = classify(graph)
 
     outlet = graph.find_nodes(op="output")[0]
@@ -175,12 +174,6 @@ def footprint(parts: Partition, count: int) -> Sizes:
         theta=(parts.span.stop - parts.span.start) * itemsize(theta),
         blocks=not convolution,
     )
-
-
-def _refresh(graph: fx.Graph, device: str) -> None:
-    """Cleans a changed graph and finds the shapes of its new nodes."""
-    clean(graph)
-    infer(graph, device)
 
 
 def _compute(node: fx.Node, parts: Partition, supplied: Mapping, values: Mapping, count: int) -> Any:

@@ -6,8 +6,6 @@ Each rewrite takes a graph and changes it in place. They are exact up to roundin
 - :func:`pool_by_maximum`: max pooling also computes indices that only its gradient needs, and takes ten times as long
   as the maximum over strided slices. Slices of an affine value are affine, so they can be hoisted besides.
 - :func:`rectify_after_pooling`: max(relu(x)) = relu(max(x)), on fewer elements.
-- :func:`normalize_by_scale`: BatchNorm with running statistics is x * scale + shift, the two of them affine in theta.
-- :func:`fold_scale`: conv(x, W) * scale = conv(x, W * scale), where W is smaller than the convolution's result.
 - :func:`normalize_classes_as_rows`: softmax over few classes, many samples at a time.
 - :mod:`._matmuls`: a bias added within a product, and one product where a matrix is shared by a batch.
 - :func:`forget_strides`: views that demand one memory layout become reshapes, which take any.
@@ -16,7 +14,7 @@ Each rewrite takes a graph and changes it in place. They are exact up to roundin
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial, reduce
 from itertools import accumulate
 from typing import Any
@@ -25,7 +23,7 @@ import torch
 from torch import fx
 
 from lla_func.graph._matmuls import add_in_product, share_matrix
-from lla_func.graph._record import arguments, elements, shape_of
+from lla_func.graph._record import arguments, shape_of
 
 aten = torch.ops.aten
 
@@ -94,65 +92,6 @@ def pool_by_maximum(graph: fx.Graph) -> None:
         value.replace_all_uses_with(result)
 
 
-def normalize_by_scale(graph: fx.Graph) -> None:
-    """BatchNorm with running statistics becomes addcmul(shift, x, scale)."""
-    for node in list(graph.nodes):
-        if node.target is aten.native_batch_norm.default:
-            x, weight, bias, mean, variance, training, _, eps = arguments(node)
-        elif node.target is aten._native_batch_norm_legit_no_training.default:
-            x, weight, bias, mean, variance, _, eps = arguments(node)
-            training = False
-        else:
-            continue
-        value = _only_first_output(node)
-        shape = shape_of(x)
-        if training or mean is None or value is None or shape is None:
-            continue
-        with graph.inserting_before(node):
-            call = graph.call_function
-            scale = call(aten.rsqrt.default, (call(aten.add.Scalar, (variance, eps)),))
-            if weight is not None:
-                scale = call(aten.mul.Tensor, (weight, scale))
-            shift = call(aten.neg.default, (call(aten.mul.Tensor, (mean, scale)),))
-            if bias is not None:
-                shift = call(aten.add.Tensor, (bias, shift))
-            per_channel = [-1] + [1] * (len(shape) - 2)
-            shift, scale = (call(aten.reshape.default, (part, per_channel)) for part in (shift, scale))
-            result = call(aten.addcmul.default, (shift, x, scale))
-        value.replace_all_uses_with(result)
-
-
-def fold_scale(graph: fx.Graph, kinds: Mapping[fx.Node, str]) -> None:
-    """conv(x, W, b) * scale + shift becomes conv(x, W * scale, b * scale + shift), if W has fewer elements.
-
-    A convolution that can be hoisted is left alone: it costs nothing at a point, its folded form would.
-    """
-    for node in graph.find_nodes(op="call_function", target=aten.addcmul.default):
-        shift, conv, scale = arguments(node)
-        if (
-            not isinstance(conv, fx.Node)
-            or conv.target is not aten.convolution.default
-            or len(conv.users) > 1
-        ):
-            continue
-        x, weight, bias, *options = arguments(conv)
-        transposed = options[3]
-        if transposed or kinds.get(conv) != "general" or elements(weight) >= elements(conv):
-            continue
-        if {scale.target, shift.target} != {aten.reshape.default}:
-            continue
-        with graph.inserting_before(node):
-            call = graph.call_function
-            per_filter = [-1] + [1] * (len(shape_of(weight) or ()) - 1)
-            folded = call(aten.mul.Tensor, (weight, call(aten.reshape.default, (scale, per_filter))))
-            offset = call(aten.reshape.default, (shift, [-1]))
-            if bias is not None:
-                flat = call(aten.reshape.default, (scale, [-1]))
-                offset = call(aten.addcmul.default, (offset, bias, flat))
-            result = call(aten.convolution.default, (x, folded, offset, *options))
-        node.replace_all_uses_with(result)
-
-
 def normalize_classes_as_rows(graph: fx.Graph) -> None:
     """The logarithm of softmax over few classes [..., C] runs over rows of the transpose.
 
@@ -195,13 +134,12 @@ REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
     slice_splits,
     rectify_after_pooling,
     pool_by_maximum,
-    normalize_by_scale,
     normalize_classes_as_rows,
     share_matrix,
     add_in_product,
     forget_strides,
 )
-"""All that need no knowledge of what can be hoisted, in the order in which they apply."""
+"""In the order in which they apply."""
 
 
 def _only_first_output(node: fx.Node) -> fx.Node | None:

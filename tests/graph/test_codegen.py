@@ -19,7 +19,6 @@ IMAGES = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(2), dty
 
 ARGUMENTS = {
     aten.add.Tensor: (A, B),
-    aten.addcmul.default: (A, A, B),
     aten.addmm.default: (A[0], A, B),
     aten.bmm.default: (A.view(1, 4, 4), B.view(1, 4, 4)),
     aten.convolution.default: (IMAGES, IMAGES[:, :, :2, :2], None, [2, 1], [1, 0], [1, 2], False, [0, 0], 1),

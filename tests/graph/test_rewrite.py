@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from lla_func._torch import tensors
@@ -109,48 +109,6 @@ def test_relu_moves_behind_the_pooling_unless_it_is_read_elsewhere():
     nodes = list(rewritten(shared, WEIGHT, PICTURES, rewrite.rectify_after_pooling).graph.nodes)
     order = [n.target for n in nodes]
     assert order.index(aten.relu.default) < order.index(aten.max_pool2d_with_indices.default)
-
-
-@pytest.mark.parametrize("affine", [True, False])
-def test_batchnorm_in_evaluation_becomes_scale_and_shift(affine):
-    norm = nn.BatchNorm2d(3, affine=affine).double().eval()
-    norm.running_mean.copy_(torch.tensor([0.1, -2.0, 3.0]))
-    norm.running_var.copy_(torch.tensor([0.5, 2.0, 3.0]))
-
-    def function(theta, x):
-        weights = {"weight": theta[:3], "bias": theta[3:6]} if affine else {}
-        return torch.func.functional_call(norm, weights, (theta[0] * x,))
-
-    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
-    assert uses(graph.graph, aten.addcmul.default)
-
-
-def test_batchnorm_by_batch_statistics_is_left_alone():
-    def function(theta, x):
-        return functional.batch_norm(theta[0] * x, None, None, training=True)
-
-    graph = rewritten(function, WEIGHT, PICTURES, rewrite.normalize_by_scale)
-    assert not uses(graph.graph, aten.addcmul.default)
-
-
-def test_scale_is_folded_into_a_convolution_that_can_not_be_hoisted():
-    running = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
-
-    def function(theta, x):
-        h = functional.conv2d((theta[0] * x).relu(), theta.view(4, 3, 3, 3), theta[:4])
-        return functional.batch_norm(h, *running, theta[4:8], theta[8:12]).square().sum()
-
-    folded = _partition.partition(function, WEIGHT, PICTURES).recording
-    assert (
-        not uses(folded.graph, aten.addcmul.default)
-        or len(
-            folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0].all_input_nodes
-        )
-        == 3
-    )
-    convolution = folded.graph.find_nodes(op="call_function", target=aten.convolution.default)[0]
-    assert convolution.args[1].target is aten.mul.Tensor
-    torch.testing.assert_close(folded(WEIGHT, PICTURES), function(WEIGHT, PICTURES), rtol=1e-12, atol=0)
 
 
 def test_a_hoisted_convolution_keeps_its_own_weights():

@@ -26,11 +26,7 @@ FLOPS_PER_SECOND = 1.5e11
 RECORDING_SECONDS = 3e-4
 """Nominal costs: calling an operation, writing its result, computing it, and recording it in a graph."""
 
-REWRITTEN: Mapping[Any, float] = {
-    aten.max_pool2d_with_indices.default: 10.0,
-    aten.native_batch_norm.default: 3.0,
-    aten._native_batch_norm_legit_no_training.default: 3.0,
-}
+REWRITTEN: Mapping[Any, float] = {aten.max_pool2d_with_indices.default: 10.0}
 """How many times as long operations take as writing their result, where a rewrite saves nearly all of that."""
 
 AUTOTUNE_SECONDS = 1.0
