@@ -7,12 +7,11 @@ from collections.abc import Mapping
 
 from bridges import loaders
 from bridges.command import _options as options
-from bridges.command._pipeline import described, device_of, evaluated_batch, metric_of, model_of, together
+from bridges.command._pipeline import announce, device_of, evaluated_batch, metric_of, model_of
 from bridges.command._processes import joined
 from lla_func import SpectrumResult, layerwise, viz_esd
 from lla_func.files import file_name
 from lla_func.hessian import table
-from lla_func.objective import samples
 from lla_func.options import VIZ_ESD
 
 
@@ -24,19 +23,17 @@ def run(arguments: Namespace) -> None:
     chosen = {"init": Namespace(**{**vars(arguments), "weights": "None"})}
     if arguments.weights != "None":
         chosen["pretrained"] = arguments
-    for stage in chosen:
-        file_name("--name", f"esd_{stage}_{arguments.name}")
+    names = {stage: file_name("--name", f"esd_{stage}_{arguments.name}") for stage in chosen}
     models = {stage: model_of(loader, given, device) for stage, given in chosen.items()}
     results: dict[str, SpectrumResult] = {}
-    asked = options.given(arguments, *VIZ_ESD)
+    always = {"eigs": True, "trace": True, "calc_crit": True, "seed": arguments.seed}
+    asked = options.given(arguments, *VIZ_ESD) | always
     with joined(device) as team:
         for stage, model in models.items():
             metric = metric_of(loader, arguments, inputs, target, device)
             if not results:
-                print(f"{described(model)}, {samples((inputs, target))} samples, {device}{together(team)}")
-            always = {"eigs": True, "trace": True, "calc_crit": True, "seed": arguments.seed}
-            name = f"esd_{stage}_{arguments.name}"
-            results[stage] = viz_esd(model, metric, **asked | always, exp_name=name, group=team.group)
+                announce(model, (inputs, target), device, team)
+            results[stage] = viz_esd(model, metric, **asked, exp_name=names[stage], group=team.group)
     print(_comparison(results))
     for result in results.values():
         for path in result.paths.values():

@@ -12,14 +12,13 @@ from torch import nn
 
 from bridges import loaders
 from bridges.command import _options as options
-from bridges.command._pipeline import described, device_of, evaluated_batch, metric_of, model_of, together
+from bridges.command._pipeline import announce, device_of, evaluated_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
 from bridges.command._resume import remember
 from lla_func import LandscapeResult, viz_lla
 from lla_func.facades import check_request
 from lla_func.files import file_name
 from lla_func.landscape import describe
-from lla_func.objective import samples
 from lla_func.options import VIZ_LLA
 
 
@@ -35,7 +34,7 @@ def run(arguments: Namespace) -> None:
     with joined(device) as team:
         model = model_of(loader, arguments, device)
         inputs, target = evaluated_batch(loader, arguments)
-        print(f"{described(model)}, {samples((inputs, target))} samples, {device}{together(team)}")
+        announce(model, (inputs, target), device, team)
         metric = metric_of(loader, arguments, inputs, target, device)
         asked = asked_of(arguments, f"eval_{arguments.name}", group=team.group)
         if arguments.store is not None:

@@ -15,6 +15,7 @@ from bridges import loaders
 from bridges.command._processes import Team, launched
 from bridges.metrics import available
 from bridges.models import Stream, everything
+from lla_func.objective import samples
 
 
 def device_of(arguments: Namespace) -> torch.device:
@@ -113,5 +114,7 @@ def described(model: nn.Module) -> str:
     return f"{type(model).__name__}, {sum(p.numel() for p in model.parameters()):,} parameters"
 
 
-def together(team: Team) -> str:
-    return "" if team.size == 1 else f", {team.size} processes"
+def announce(model: nn.Module, batch: Any, device: torch.device, team: Team) -> None:
+    """Prints what is evaluated, on what, and by whom."""
+    together = "" if team.size == 1 else f", {team.size} processes"
+    print(f"{described(model)}, {samples(batch)} samples, {device}{together}")

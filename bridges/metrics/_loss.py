@@ -214,15 +214,9 @@ class Loss(Metric):
         """Whether a subclass computes the loss in its own way."""
         return type(self).__call__ is not Loss.__call__ or type(self).loss is not Metric.loss
 
-    def _separable(self, objective: Objective) -> bool:
-        if self._overridden or self.separable is not None:
-            return bool(self.separable)
-        graph = packed(self.inputs) is not None  # whose tensors all count something else
-        return averages(self.criterion) and not graph and confirmed(objective)
-
-    def _settled(self, objective: Objective) -> Objective:
+    def _tried(self, objective: Objective, mixes: bool) -> Objective:
         if self._overridden:
-            return objective
+            return super()._tried(objective, mixes)
         if objective.outputs is None or objective.criterion is None:
             found = self._reduction(lambda batch: (), lambda _, batch: objective.loss(objective.theta, batch))
         else:
@@ -231,8 +225,12 @@ class Loss(Metric):
             warnings.warn(NEITHER, stacklevel=4)
         elif found != objective.reduction:
             notes = {**objective.notes, "reduction": f"{found}, by trial"}
-            return objective._replace(reduction=found, notes=notes)
-        return objective
+            objective = objective._replace(reduction=found, notes=notes)
+        if self.separable is not None:
+            return super()._tried(objective, mixes)
+        graph = packed(self.inputs) is not None  # whose tensors all count something else
+        separable = averages(self.criterion) and not mixes and not graph and confirmed(objective)
+        return objective._replace(separable=separable)
 
     def _reduction(
         self, predict: Callable[[Batch], Any], judge: Callable[[Any, Batch], Tensor]

@@ -147,16 +147,11 @@ class Metric:
             objective = objective._replace(outputs=outputs, criterion=criterion)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
-        objective = self._settled(objective)
-        return objective._replace(separable=not behavior.mixes and self._separable(objective))
+        return self._tried(objective, behavior.mixes)
 
-    def _settled(self, objective: Objective) -> Objective:
-        """The objective with what only a trial can tell."""
-        return objective
-
-    def _separable(self, objective: Objective) -> bool:
-        """Whether batches may be cut, where the layers of the model allow it."""
-        return bool(self.separable)
+    def _tried(self, objective: Objective, mixes: bool) -> Objective:
+        """The objective with what only a trial can tell; batches may not be cut where layers mix samples."""
+        return objective._replace(separable=bool(self.separable) and not mixes)
 
     def _parts(self) -> tuple[Task, Task] | None:
         """The loss in two tasks, if it splits: a model's outputs on a batch, and the loss of (outputs, batch)."""

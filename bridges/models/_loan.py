@@ -62,12 +62,8 @@ def lent(modules: Iterable[nn.Module], sources: Iterable[Source], work: Callable
     recurrent layers a list of their weights, others keep activations or register a buffer or a hook. All of that is
     undone. Otherwise the caller's model would keep tensors of another point in weight space, or of a transform that
     has ended. What a pass changes inside an object that an attribute refers to, such as a list that it appends to, is
-    not undone.
-
-    Args:
-        modules: all that ``work`` may alter, submodules included.
-        sources: the random generators that it may draw from.
-        work: is called once, while no other thread is at work here.
+    not undone. ``work`` is called once, while no other thread is at work here; ``modules`` are all that it may alter,
+    submodules included.
 
     Example:
         >>> layer = nn.Linear(1, 1)

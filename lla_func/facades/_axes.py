@@ -50,15 +50,15 @@ def _direction(name: str, item: Any, objective: Objective) -> Tensor:
         if vector.shape != theta.shape:
             raise ValueError(f"{name} has shape {list(vector.shape)}; a direction is a vector [{len(theta)}]")
         return vector
-    if isinstance(item, Mapping):
-        return _ravel(name, item, objective)
     if isinstance(item, (list, tuple)):
         if len(item) != len(layout.names):
             raise ValueError(
                 f"{name} has {len(item)} tensors, the model has {len(layout.names)} parameters that move; pass one "
                 "tensor for each, or named tensors"
             )
-        return _ravel(name, dict(zip(layout.names, item, strict=True)), objective)
+        item = dict(zip(layout.names, item, strict=True))
+    if isinstance(item, Mapping):
+        return _ravel(name, item, objective)
     if isinstance(item, torch.nn.Module):
         return _ravel(name, bridge().parameters_of(item), objective) - theta
     raise TypeError(
@@ -86,7 +86,7 @@ def _tensor(name: str, value: Any) -> Tensor:
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         return torch.from_numpy(value if value.flags.writeable else value.copy())
-    what = (
-        f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"of type {type(value).__name__}"
-    )
+    what = f"of type {type(value).__name__}"
+    if isinstance(value, np.ndarray):
+        what = f"an array of {value.dtype}"
     raise TypeError(f"{name} is {what}; a tensor or an array of real numbers is needed")

@@ -55,13 +55,8 @@ def _figures(asked: Request, result: LandscapeResult) -> dict[str, Any]:
     cap, log = asked.drawing.cap_loss, asked.drawing.log
     lines = result.landscapes[0].coords.shape[1] == 1
     styles = {"profile": "profile"} if lines else {"surface": "surface3d", "contour": "contour"}
-    panels = (result.landscapes, result.titles)
-    looks: dict[str, Any] = {
-        "columns": asked.columns,
-        "shared": not asked.panels.viz_dev,
-        "cap": cap,
-        "log": log,
-    }
+    panels, shared = (result.landscapes, result.titles), not asked.panels.viz_dev
+    looks: dict[str, Any] = {"columns": asked.columns, "shared": shared, "cap": cap, "log": log}
     figures = {what: plots.panel(*panels, style=style, **looks) for what, style in styles.items()}
     if asked.drawing.quadratic:
         assert result.curvature is not None
@@ -77,19 +72,15 @@ def _figures(asked: Request, result: LandscapeResult) -> dict[str, Any]:
 
 def draw_spectrum(analysis: Analysis, name: str, folder: Path | None, *, show: bool) -> dict[str, Path]:
     """Draws the density with its criteria; saves it to ``folder`` unless that is None."""
-    assert analysis.curve is not None
-    assert analysis.quadrature is not None
-    criteria = analysis.criteria
-    corner = None
-    if criteria is not None:
+    rules, curve, corner = analysis.quadrature, analysis.curve, None
+    assert rules is not None
+    assert curve is not None
+    if (criteria := analysis.criteria) is not None:
         corner = {"$r_e$": criteria.r_e.value, f"$K_{{h{criteria.n:g}}}$": criteria.k_hn.value}
         if criteria.note is None:
             corner["its spread"] = criteria.k_hn.spread
-    rules = analysis.quadrature
-    curve = analysis.curve
-    figure: Any = plots.density(
-        curve.grid, curve.values, rules.nodes, rules.weights, corner, title=name
-    ).figure
+    ax = plots.density(curve.grid, curve.values, rules.nodes, rules.weights, corner, title=name)
+    figure: Any = ax.figure
     paths = {} if folder is None else {"esd": plots.save(figure, folder / f"{name}_esd.png")}
     if show:
         plots.show(figure)
@@ -153,14 +144,10 @@ def _arrays(analysis: Analysis) -> dict[str, Any]:
     """The arrays of an analysis by name."""
     arrays: dict[str, Any] = {}
     if (rules := analysis.quadrature) is not None and (curve := analysis.curve) is not None:
-        arrays |= {"nodes": rules.nodes, "weights": rules.weights}
-        arrays |= {
-            "grid": curve.grid,
-            "density": curve.values,
-            "density_standard_error": curve.standard_error,
-        }
+        arrays |= {"nodes": rules.nodes, "weights": rules.weights, "grid": curve.grid}
+        arrays |= {"density": curve.values, "density_standard_error": curve.standard_error}
     if (pairs := analysis.eigenpairs) is not None:
         arrays |= {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors, "residuals": pairs.residuals}
-    if (estimate := analysis.trace) is not None:
-        arrays |= {"trace_samples": estimate.samples}
+    if analysis.trace is not None:
+        arrays["trace_samples"] = analysis.trace.samples
     return arrays

@@ -112,14 +112,9 @@ def slices(volume: Landscape, *, count: int = 4) -> tuple[list[Landscape], list[
     for index in np.linspace(0, len(last) - 1, count).round().astype(int):
         inside = volume.coords[:, 2] == last[index]
         middle = list(center[:2]) if center is not None and center[2] == last[index] else None
-        planes.append(
-            Landscape(
-                volume.coords[inside, :2],
-                volume.losses[inside],
-                {**volume.chart, "labels": labels[:2], "center": middle},
-                volume.diagnostics,
-                math.nan if middle is None else volume.center,
-            )
-        )
+        coords, losses = volume.coords[inside, :2], volume.losses[inside]
+        chart = {**volume.chart, "labels": labels[:2], "center": middle}
+        known = math.nan if middle is None else volume.center
+        planes.append(Landscape(coords, losses, chart, volume.diagnostics, known))
         titles.append(f"{labels[2]} = {last[index]:.3g}")
     return planes, titles

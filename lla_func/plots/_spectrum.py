@@ -57,8 +57,8 @@ def density(
     from matplotlib.offsetbox import AnchoredText
     from matplotlib.ticker import MaxNLocator
 
-    grid, values = np.asarray(grid, dtype=np.float64), np.asarray(density, dtype=np.float64)
-    nodes, weights = np.asarray(nodes, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    given = (grid, density, nodes, weights)
+    grid, values, nodes, weights = (np.asarray(each, dtype=np.float64) for each in given)
     if grid.ndim != 1 or grid.shape != values.shape or grid.size < 2:
         raise ValueError(f"grid {list(grid.shape)} and density {list(values.shape)} are not two vectors [G]")
     if nodes.shape != weights.shape:
