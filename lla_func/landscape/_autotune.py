@@ -1,10 +1,9 @@
 """Autotuning: contenders timed on the first points of the evaluation; the fastest goes on, and its results count.
 
-Which way to cut the work is fastest depends on the machine as much as on the evaluation: on one and the same processor
-ResNet-18 took 29 % longer with channels innermost in memory, LeNet 18 % less. So nothing is assumed. The loop comes
-first: it is the measure of speed, and its losses are what every other contender is checked against. The hoisted engine
-follows with the plan that shapes and caches suggest, then variants of that plan, one change at a time, as long as
-trying them costs little beside what is left to do. Last, in evaluations of many minutes, the fastest plan compiled.
+The loop comes first: it is the measure of speed, and its losses are what every other contender is checked against. The
+hoisted engine follows with the plan that shapes and caches suggest, then, if trying that costs little beside what is
+left to do, with images laid out the other way: on one and the same processor ResNet-18 took 29 % longer with channels
+innermost in memory, LeNet 18 % less. Last, in evaluations of many minutes, the fastest plan compiled.
 
 Contenders see the same points, a few of them. A few percent of the evaluation go into finding its plan; only what the
 fastest contender computed is kept, so that all losses come from one plan.
@@ -14,7 +13,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -24,11 +24,8 @@ from lla_func.geometry import Chart
 from lla_func.landscape.engines import ENGINES, Plan, Run, agreement, compiler, relief
 from lla_func.objective import Objective
 
-Change = Mapping[str, Any]
-"""An option of the engine and its new value."""
-
 SHARE = 0.03
-"""The part of the evaluation that trying variants may take."""
+"""The part of the evaluation that trying another layout may take."""
 
 TIMED = 0.005
 """The part of the evaluation's points that a contender is timed on, if these are not more than :data:`POINTS`."""
@@ -125,7 +122,6 @@ class _Contest:
         loop: what the loop took.
         rates: of all others so far.
         size: on how many points they are timed.
-        spent: seconds that went into variants.
     """
 
     def __init__(
@@ -138,24 +134,23 @@ class _Contest:
         self.options = options
         self.rates: list[dict[str, Any]] = []
         self.size = max(2, min(len(coefficients), POINTS, int(TIMED * count)))
-        self.spent = 0.0
         self.loop = self._loop()
 
     def fastest(self, engine: str) -> Contender:
-        """The best plan of an engine, as far as trying costs little."""
-        start = time.perf_counter()
+        """An engine under its own plan, or with images laid out the other way where that is open and costs little."""
         best = self._first(engine)
-        recording = time.perf_counter() - start
-
-        def affordable(change: Change, now: Contender) -> bool:
-            needed = 3 * self.size * now.seconds + (0.0 if "channels_last" in change else recording)
-            return self.spent + needed <= SHARE * self.count * min(now.seconds, self.loop.seconds)
-
-        vary = getattr(best.run, "vary", None)
-        varied = vary and any(affordable(change, best) for change in _changes(best.plan, self.options))
-        if varied or best.seconds * MARGIN > self.loop.seconds:
+        vary = getattr(best.run, "vary", None) if self.options.get("channels_last") is None else None
+        if vary and 3 * self.size * best.seconds > SHARE * self.count * min(best.seconds, self.loop.seconds):
+            vary = None
+        if vary or best.seconds * MARGIN > self.loop.seconds:
             best = self._again(best)
-        return self._varied(best, vary, affordable) if vary and varied else best
+        if vary:
+            with suppress(MemoryError):
+                run, plan = vary(best.plan, channels_last=not best.plan.channels_last)
+                if plan != best.plan:
+                    variant = self.enter(run, plan)
+                    best = variant if variant.seconds <= MARGIN * best.seconds else best
+        return best
 
     def enter(self, run: Run, plan: Plan, *, warm: bool = True) -> Contender:
         """Times a contender and checks it against the loop; its rate is kept."""
@@ -202,30 +197,6 @@ class _Contest:
             self.loop = min(self.loop, self._loop(), key=_seconds)
         return first
 
-    def _varied(
-        self,
-        best: Contender,
-        vary: Callable[..., tuple[Run, Plan]],
-        affordable: Callable[[Change, Contender], bool],
-    ) -> Contender:
-        """The fastest plan that is reached by single changes, each followed as far as it helps."""
-        for first in _changes(best.plan, self.options):
-            change: Change | None = first
-            while change is not None and affordable(change, best):
-                start = time.perf_counter()
-                try:
-                    run, plan = vary(best.plan, **change)
-                except MemoryError:
-                    break
-                if plan == best.plan:
-                    break
-                variant = self.enter(run, plan)
-                self.spent += time.perf_counter() - start
-                if variant.seconds > MARGIN * best.seconds:
-                    break
-                best, change = variant, _further(variant.plan, change)
-        return best
-
 
 def _seconds(contender: Contender) -> float:
     return contender.seconds
@@ -241,27 +212,6 @@ def _time(run: Run, rows: Tensor, *, count: int, chunk: int) -> tuple[float, Ten
     seconds = time.perf_counter() - start
     shared = getattr(run, "seconds_shared", 0.0)
     return (seconds - shared) / len(rows) + shared / min(chunk, count), losses
-
-
-def _changes(plan: Plan, options: Mapping[str, Any]) -> Iterator[Change]:
-    """First steps away from a plan, in what the caller left open."""
-    if options.get("channels_last") is None:
-        yield {"channels_last": not plan.channels_last}
-    if options.get("samples_per_tile") is None and plan.samples_per_tile is not None:
-        yield {"samples_per_tile": 2 * plan.samples_per_tile}
-        yield {"samples_per_tile": max(1, plan.samples_per_tile // 2)}
-    if options.get("points_per_pass") is None and plan.points_per_pass > 1:
-        yield {"points_per_pass": 2 * plan.points_per_pass}
-        yield {"points_per_pass": plan.points_per_pass // 2}
-
-
-def _further(plan: Plan, change: Change) -> Change | None:
-    """One more step in the same direction, if there is one."""
-    ((name, value),) = change.items()
-    if name == "channels_last":
-        return None
-    now = getattr(plan, name)
-    return {name: value * 2 if value >= now else value // 2} if value > 1 else None
 
 
 def _compiling_pays(best: Contender, count: int) -> bool:

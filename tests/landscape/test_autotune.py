@@ -151,15 +151,14 @@ def test_options_that_are_given_are_not_varied():
     assert all(rate["samples_per_tile"] <= 5 and rate["channels_last"] for rate in tried)
 
 
-def test_what_is_open_is_varied_and_every_variant_is_checked():
+def test_the_layout_of_images_is_varied_where_it_is_open():
     objective = cases.objective("cnn")
     landscape = evaluate(objective, plane_of(objective), COORDS)
     tried = [rate for rate in landscape.diagnostics["rates"] if rate["engine"] == "hoisted"]
     assert len({rate["channels_last"] for rate in tried}) == 2
-    assert len({rate["samples_per_tile"] for rate in tried}) > 1
 
 
-def test_variants_stay_within_the_memory_budget(monkeypatch):
+def test_what_is_tried_stays_within_the_memory_budget(monkeypatch):
     monkeypatch.setattr(_autotune, "ENGINES", {**ENGINES, "loop": slowed(loop.prepare, 3e-2)})
     x, y = torch.randn(512, 40), torch.arange(512) % 3
     model = nn.Sequential(nn.Linear(40, 64), nn.Tanh(), nn.Linear(64, 3))
@@ -167,7 +166,7 @@ def test_variants_stay_within_the_memory_budget(monkeypatch):
     budget = 2**20
     landscape = evaluate(objective, plane_of(objective), COORDS, memory_budget=budget)
     tried = [rate for rate in landscape.diagnostics["rates"] if rate["engine"] == "hoisted"]
-    assert len(tried) > 1
+    assert tried
     assert all(rate["samples_per_tile"] * rate["points_per_pass"] * 64 * 4 < budget for rate in tried)
     assert landscape.diagnostics["engine"] == "hoisted"
     assert 0 < landscape.diagnostics["plan"]["bytes"] <= budget
