@@ -6,7 +6,7 @@ from lla_func._torch._differentiable import differentiable, explained, load_forw
 from lla_func._torch._dispatch import DispatchMode
 from lla_func._torch._forks import refuse_lost_threads
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
-from lla_func._torch._memory import cache_size, free_memory, out_of_memory
+from lla_func._torch._memory import cache_size, free_memory, out_of_memory, share_memory
 from lla_func._torch._meter import Meter
 from lla_func._torch._precision import full_precision, uncast, without_autocast
 from lla_func._torch._pytree import tensors
@@ -28,6 +28,7 @@ __all__ = [
     "out_of_memory",
     "raise_if_interrupted",
     "refuse_lost_threads",
+    "share_memory",
     "tensors",
     "uncast",
     "without_autocast",

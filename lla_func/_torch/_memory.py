@@ -1,4 +1,4 @@
-"""Memory: how much of it is free, how large a core's cache is, and whether an error says that it ran out."""
+"""Memory: how much is free, how large a core's cache is, whether it ran out, and whether tensors share it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:
@@ -40,3 +41,8 @@ def cache_size() -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that an allocation failed, on an accelerator or on the CPU."""
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+
+
+def share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors lie in one piece of memory."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()

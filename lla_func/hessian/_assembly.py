@@ -1,4 +1,4 @@
-"""Assembly: one operator on all the data, from products on its pieces."""
+"""Assembly: one operator on all the data, from products on its pieces, by the kernel that suits them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,49 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lla_func._torch import Meter, differentiable, explained, tensors
-from lla_func.hessian._autotune import Build, Built, KernelChoice, Product
+from lla_func._torch import Meter, differentiable, explained, noticed, share_memory, tensors
+from lla_func.errors import flag
+from lla_func.hessian._autotune import Build, Built, KernelChoice, autotune, choose_by_size
+from lla_func.hessian._kernels import KERNELS, Product
+from lla_func.hessian._request import Request
+from lla_func.hessian._verify import check_reproducible, check_symmetric
 from lla_func.objective import Batch, Objective, tiles, weighed
 from lla_func.spectrum import Operator
 
 BLOCK_BYTES = 2**28
 """Memory for what the vectors of a block compute together."""
+
+
+@noticed()
+def carry_out(
+    request: Request,
+    build: Build,
+    *,
+    choice: KernelChoice | None = None,
+    probe: bool = True,
+    tolerance: float | None = None,
+) -> Operator:
+    """Chooses how to compute products (unless told), assembles them to an operator, and probes its symmetry."""
+    objective, name, point, _, kernel, blocks, tile, memory = request
+    scale = abs(check_reproducible(objective, name)) if flag("probe", probe) else 0.0
+    built = None
+    if choice is None and kernel in KERNELS and blocks != "auto":
+        choice = KernelChoice((kernel,), kernel, batched=blocks == "vmap")
+    if choice is None:
+        kernels = (kernel,) if kernel in KERNELS else tuple(KERNELS)
+        with explained(name, tried=kernels):
+            if kernel == "timed":
+                choice = autotune(objective, build, point, kernels, blocks=blocks)
+            else:
+                choice, built = choose_by_size(request, build, kernels)
+    operator = assemble(objective, build, point, choice, name=name, tile=tile, memory=memory, built=built)
+    if probe:
+        # Where products should vanish, rounding leaves some of the loss in them.
+        floor = 10 * torch.finfo(point.dtype).eps * scale
+        # Stored data and a loss that came out the same twice need no third product; data that streams may change.
+        stored = isinstance(objective.batches, (list, tuple))
+        check_symmetric(operator, tolerance=tolerance, floor=floor, repeat=not stored)
+    return operator
 
 
 def assemble(
@@ -34,16 +70,16 @@ def assemble(
 
     Args:
         objective: where the data and the weights come from.
-        build: makes the product with the loss on one piece of data.
-        point: where it does so; gives the dimension, dtype and device of vectors.
+        build: makes the product with the loss on one piece of data, at the point that gives vectors their dimension,
+            dtype and device.
+        point: this point.
         choice: how products are computed.
         name: of the operator; the kernel is added to it.
-        tile: the most samples in a piece, if the objective may be cut.
-        memory: in bytes.
+        tile, memory: as for :func:`lla_func.hessian.hessian`.
         built: a product that is there already.
     """
     for used in choice.kernels:
-        kept, piece_bytes = _keep(objective, build, used, name=name, tile=tile, memory=memory, built=built)
+        kept, piece_bytes = _keep(objective, build, used, name, tile, memory, built)
         if kept is not None:
             break
     else:
@@ -51,22 +87,16 @@ def assemble(
     name = f"{name} ({used})"
     rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if choice.batched else 1
 
-    def products() -> Iterator[tuple[float, Product]]:
-        if kept is not None:
-            yield from kept
-        else:
-            for weight, piece in pieces(objective, tile):
-                yield weight, build(choice.streaming, piece)
-
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)
         with differentiable(), explained(name, tried=(used,)):
             vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
             if kept is not None and len(kept) == 1 and (objective.reduction == "mean" or kept[0][0] == 1):
                 image = _applied(kept[0][1], vectors, rows)  # the only piece has all the weight
-                return image.clone() if _shares_memory(image, vectors) else image
+                return image.clone() if share_memory(image, vectors) else image
             total, weights = torch.zeros_like(vectors), 0.0
-            for weight, product in products():
+            anew = ((weight, build(used, piece)) for weight, piece in pieces(objective, tile))
+            for weight, product in anew if kept is None else kept:
                 total.add_(_applied(product, vectors, rows), alpha=weight)
                 weights += weight
             return total.div_(weights) if objective.reduction == "mean" else total
@@ -84,7 +114,6 @@ def _keep(
     objective: Objective,
     build: Build,
     kernel: str,
-    *,
     name: str,
     tile: int,
     memory: float,
@@ -101,8 +130,7 @@ def _keep(
                 with Meter() as meter:
                     product = build(kernel, piece)
                 size = meter.kept()
-            leaves = [*tensors(piece)]
-            data = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+            data = sum(leaf.numel() * leaf.element_size() for leaf in tensors(piece))
             used += size + (0 if stored else data)  # streamed data lives as long as what refers to it
             # Where nothing is kept, activations are guessed to be some eight times the data.
             largest = max(largest, size, 8 * data)
@@ -119,10 +147,6 @@ def _applied(product: Product, vectors: Tensor, rows: int) -> Tensor:
     if rows == 1 or len(vectors) < 2:
         return torch.stack([product(v).detach() for v in vectors]) if len(vectors) else vectors
     return torch.func.vmap(product, chunk_size=rows)(vectors).detach()
-
-
-def _shares_memory(image: Tensor, vectors: Tensor) -> bool:
-    return image.untyped_storage().data_ptr() == vectors.untyped_storage().data_ptr()
 
 
 def _check_vectors(vectors: Tensor, point: Tensor, name: str) -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from lla_func._torch import Meter, differentiable, raise_if_interrupted
+from lla_func.hessian._kernels import Product
+from lla_func.hessian._request import Request
 from lla_func.objective import Batch, Objective, beginning, samples
 from lla_func.spectrum import probes
 
-Product = Callable[[Tensor], Tensor]
-"""A linear map [P] -> [P]."""
 Build = Callable[[str, Batch], Product]
 """Maps the name of a kernel and a piece of data to the product with the loss on this piece."""
 
@@ -114,14 +114,7 @@ def autotune(
 
 
 def choose_by_size(
-    objective: Objective,
-    build: Build,
-    point: Tensor,
-    kernels: Sequence[str],
-    *,
-    blocks: str = "auto",
-    tile: int,
-    memory: float,
+    request: Request, build: Build, kernels: Sequence[str]
 ) -> tuple[KernelChoice, Built | None]:
     """Chooses how to compute products without a clock, so that the same call always gives the same bits.
 
@@ -130,17 +123,13 @@ def choose_by_size(
     would take more memory than there is. The vectors of a block go through together where that works and the work is
     small, so that overhead dominates.
 
-    Args:
-        objective, build, point, kernels, blocks: as for :func:`autotune`.
-        tile: the most samples in a piece, if the objective may be cut.
-        memory: bytes for what is kept between products; with 0 there is nothing to fit in.
-
     Returns:
         the choice, and what was built to try it, if that was on a whole batch.
 
     Raises:
         RuntimeError: no kernel works; the error is that of the first one.
     """
+    objective, point, blocks = request.objective, request.point, request.blocks
     batch = next(iter(objective.batches))
     work = len(point) * samples(batch)
     if work >= LARGE and "linearize" in kernels:
@@ -148,7 +137,9 @@ def choose_by_size(
     failures: dict[str, Exception] = {}
     with differentiable():
         piece = beginning(objective, 16)
-        larger = (min(tile, samples(batch)) if objective.separable else samples(batch)) / samples(piece)
+        larger = (min(request.tile, samples(batch)) if objective.separable else samples(batch)) / samples(
+            piece
+        )
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
@@ -157,7 +148,7 @@ def choose_by_size(
                 product(vectors[0])
                 # What is kept for the parameters, at least a vector of them, does not grow with the samples.
                 most = BUILDING * max(meter.kept() * larger - (larger - 1) * point.nbytes, meter.kept())
-                if kernel == "linearize" != kernels[-1] and 0 < memory < most:
+                if kernel == "linearize" != kernels[-1] and 0 < request.memory < most:
                     continue
             except Exception as error:  # the next kernel may do without what this one lacks
                 raise_if_interrupted(error)

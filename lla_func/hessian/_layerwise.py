@@ -61,12 +61,12 @@ def layerwise(
     """
     check(objective)
     max_products = positive_int("max_products", max_products)
-    rows = []
     blocks = layers_of(objective.layout)
     if layers is not None:
         blocks = {layer: (layer,) for layer in names("layers", layers)}
     for patterns in blocks.values():
         objective.layout.matching(patterns, name="layers")
+    rows = []
     for layer, patterns in blocks.items():
         operator = products.hessian(objective, parameters=patterns)
         found = analyse(
@@ -81,18 +81,9 @@ def layerwise(
         )
         assert found.eigenpairs is not None
         assert found.trace is not None
-        values, residuals = found.eigenpairs.values, found.eigenpairs.residuals
-        rows.append(
-            LayerCurvature(
-                layer,
-                operator.dim,
-                float(values.max()),
-                float(values.min()),
-                float(residuals.max()),
-                found.trace,
-                sum(found.products.values()),
-            )
-        )
+        values, spent = found.eigenpairs.values, sum(found.products.values())
+        ends = float(values.max()), float(values.min()), float(found.eigenpairs.residuals.max())
+        rows.append(LayerCurvature(layer, operator.dim, *ends, found.trace, spent))
     return rows
 
 

@@ -7,10 +7,8 @@ Four symmetric matrices of an objective, each over all its data and weighted as 
     fisher              sum of outer products of the gradients of single samples
     finite_difference   the Hessian from differences of gradients, where nothing else works
 
-All take the same options. ``parameters`` restricts the matrix to parameters whose names match shell-style patterns,
-such as ``"layer1.*"``: a diagonal block, for vectors of its own length. ``kernel`` says how to differentiate
-(:mod:`lla_func.hessian._kernels`) and is named in ``Operator.name``; the choice changes results by rounding only. By
-default it is chosen without a clock, so that results are bit for bit the same from run to run.
+All take the options of :func:`hessian`. The kernel that differentiates is named in ``Operator.name``; which one it is
+changes results by rounding only.
 """
 
 from __future__ import annotations
@@ -21,15 +19,16 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number
-from lla_func.hessian._autotune import KernelChoice, Product
+from lla_func.hessian._assembly import carry_out
+from lla_func.hessian._autotune import KernelChoice
 from lla_func.hessian._gauss_newton import (
     check_composition,
     outputs_and_criterion,
     sample_losses,
     sample_weights,
 )
-from lla_func.hessian._kernels import KERNELS, gradient
-from lla_func.hessian._request import carry_out, prepare
+from lla_func.hessian._kernels import KERNELS, Product, gradient
+from lla_func.hessian._request import prepare
 from lla_func.objective import Batch, Objective
 from lla_func.spectrum import Operator
 
@@ -50,9 +49,11 @@ def hessian(
 
     Args:
         objective: the loss and its data.
-        parameters: name patterns of the parameters to restrict it to; all by default.
-        kernel: "vjp", "linearize" or "recompute"; "timed" to try them on some samples and take the fastest, which may
-            change the last bits from run to run; or "auto" to choose by the size of the problem, without a clock.
+        parameters: shell-style patterns of names, such as ``"layer1.*"``, to restrict it to: a diagonal block, for
+            vectors of its own length. All by default.
+        kernel: how to differentiate (:mod:`lla_func.hessian._kernels`): "vjp", "linearize" or "recompute"; "timed" to
+            try them on some samples and take the fastest, which may change the last bits from run to run; or "auto" to
+            choose by the size of the problem, without a clock, so that the same call gives the same bits.
         blocks: "vmap" to compute the products with the vectors of a block together, "rows" for one after another,
             or "auto" to take the faster.
         tile: the most samples in a piece of data, if the objective is separable; 1024 by default.
@@ -81,7 +82,7 @@ def hessian(
     def build(kernel: str, batch: Batch) -> Product:
         return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.point)
 
-    return carry_out(objective, build, request, probe=probe)
+    return carry_out(request, build, probe=probe)
 
 
 def ggn(
@@ -135,7 +136,7 @@ def ggn(
 
     if probe:
         check_composition(objective)
-    return carry_out(objective, build, request, probe=probe)
+    return carry_out(request, build, probe=probe)
 
 
 def fisher(
@@ -155,9 +156,9 @@ def fisher(
         1/N sum_i g_i g_i^T   for reduction="mean",        sum_i g_i g_i^T   for reduction="sum",
 
     on the scale of the Hessian of the risk in both cases. Where samples have weights (``objective.weight``), the mean
-    is the weighted one. It is the Gauss-Newton matrix of the losses of single samples
-    under half their (mean) square, and so computed: no gradient of a single sample is ever formed. It takes labels from
-    the data, not from the model's predictions, and need not be close to the Hessian (Kunstner et al. 2019).
+    is the weighted one. It is the Gauss-Newton matrix of the losses of single samples under half their (mean) square,
+    and so computed: no gradient of a single sample is ever formed. It takes labels from the data, not from the model's
+    predictions, and need not be close to the Hessian (Kunstner et al. 2019).
 
     Args:
         objective: a separable one, since the loss of a single sample must make sense.
@@ -189,7 +190,7 @@ def fisher(
             request.point,
         )
 
-    return carry_out(objective, build, request, probe=probe)
+    return carry_out(request, build, probe=probe)
 
 
 def finite_difference(
@@ -242,4 +243,4 @@ def finite_difference(
         return product
 
     choice = KernelChoice(("finite difference",), "finite difference", batched=False)
-    return carry_out(objective, build, request, choice=choice, probe=probe, tolerance=0.1)
+    return carry_out(request, build, choice=choice, probe=probe, tolerance=0.1)

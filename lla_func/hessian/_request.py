@@ -1,4 +1,4 @@
-"""Requests: what is asked of an operator, checked; and how it is done."""
+"""Requests: what is asked of an operator, checked."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lla_func._torch import differentiable, explained, free_memory, load_forward_mode, noticed
-from lla_func.errors import finite_number, flag, names, one_of, positive_int
-from lla_func.hessian._assembly import assemble
-from lla_func.hessian._autotune import Build, KernelChoice, autotune, choose_by_size
+from lla_func._torch import differentiable, free_memory, load_forward_mode
+from lla_func.errors import finite_number, names, one_of, positive_int
 from lla_func.hessian._kernels import KERNELS
-from lla_func.hessian._verify import check_reproducible, check_symmetric
 from lla_func.objective import Objective, beginning
-from lla_func.spectrum import Operator
 
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
@@ -26,12 +22,14 @@ class Request(NamedTuple):
     """What is asked of an operator.
 
     Attributes:
+        objective: the loss and its data.
         name: of the matrix, with the parameters it is restricted to.
         point: the variables x at the point under study: theta [P], or a part of it.
         theta: maps x to what the loss takes for theta.
         kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`.
     """
 
+    objective: Objective
     name: str
     point: Tensor
     theta: Callable[[Tensor], Any]
@@ -81,15 +79,9 @@ def prepare(
             )
         kernel = "vjp"
     load_forward_mode()
-    return Request(
-        name=name,
-        point=point,
-        theta=theta,
-        kernel=kernel,
-        blocks=blocks,
-        tile=TILE if tile is None else positive_int("tile", tile),
-        memory=free_memory(point.device) / 2 if memory is None else memory,
-    )
+    tile = TILE if tile is None else positive_int("tile", tile)
+    memory = free_memory(point.device) / 2 if memory is None else memory
+    return Request(objective, name, point, theta, kernel, blocks, tile, memory)
 
 
 def check(objective: Objective) -> None:
@@ -147,61 +139,3 @@ class _Derivatives(TorchFunctionMode):
         if function in (torch.autograd.grad, torch.autograd.backward, Tensor.backward):
             self.taken |= torch._C._functorch.peek_interpreter_stack() is None
         return function(*args, **(kwargs or {}))
-
-
-@noticed()
-def carry_out(
-    objective: Objective,
-    build: Build,
-    request: Request,
-    *,
-    choice: KernelChoice | None = None,
-    probe: bool = True,
-    tolerance: float | None = None,
-) -> Operator:
-    """Plans the products (unless told how), assembles them to an operator and probes that.
-
-    Args:
-        objective: the loss and its data.
-        build: makes the product with the loss on one piece of data.
-        request: the checked options.
-        choice: how products are computed; by default as the request asks for.
-        probe: whether to test reproducibility and symmetry.
-        tolerance: of the symmetry (:func:`lla_func.hessian.check_symmetric`).
-    """
-    scale = abs(check_reproducible(objective, request.name)) if flag("probe", probe) else 0.0
-    if choice is None and request.kernel in KERNELS and request.blocks != "auto":
-        choice = KernelChoice((request.kernel,), request.kernel, batched=request.blocks == "vmap")
-    built = None
-    if choice is None:
-        kernels = (request.kernel,) if request.kernel in KERNELS else tuple(KERNELS)
-        with explained(request.name, tried=kernels):
-            if request.kernel == "timed":
-                choice = autotune(objective, build, request.point, kernels, blocks=request.blocks)
-            else:
-                choice, built = choose_by_size(
-                    objective,
-                    build,
-                    request.point,
-                    kernels,
-                    blocks=request.blocks,
-                    tile=request.tile,
-                    memory=request.memory,
-                )
-    operator = assemble(
-        objective,
-        build,
-        request.point,
-        choice,
-        name=request.name,
-        tile=request.tile,
-        memory=request.memory,
-        built=built,
-    )
-    if probe:
-        # Where products should vanish, rounding leaves some of the loss in them.
-        floor = 10 * torch.finfo(request.point.dtype).eps * scale
-        # Stored data and a loss that came out the same twice need no third product; data that streams may change.
-        stored = isinstance(objective.batches, (list, tuple))
-        check_symmetric(operator, tolerance=tolerance, floor=floor, repeat=not stored)
-    return operator

@@ -49,10 +49,10 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
         return build(objective, **options)
     mine = part(objective, dist.get_rank(group), size)
     weight = sum((weight for weight, _ in weighed(mine, mine.batches)), 0.0)
-    idle = weight == 0
-    if (
-        idle
-    ):  # fewer batches than processes: this one adds nothing, but needs to know the operator's dimension
+    idle = (
+        weight == 0
+    )  # fewer batches than processes: this one adds nothing, but needs the operator's dimension
+    if idle:
         mine = objective._replace(batches=[beginning(objective, 1)])
     local = build(mine, **options)
     total = torch.tensor(weight, dtype=torch.float64, device=local.device)
@@ -99,6 +99,5 @@ class _Part:
                 continue
             start, stop = count * self.rank // self.size, count * (self.rank + 1) // self.size
             if stop > start:
-                yield pytree.tree_map(
-                    lambda x, a=start, b=stop: x[a:b] if isinstance(x, Tensor) else x, batch
-                )
+                mine = slice(start, stop)
+                yield pytree.tree_map(lambda x, own=mine: x[own] if isinstance(x, Tensor) else x, batch)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lla_func._torch import share_memory
 from lla_func.spectrum._krylov import (
     Tridiagonal,
     check_vectors,
@@ -150,9 +151,8 @@ def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
     is_rest = bool(space.rests) and space.rests[0] is vector
     if is_rest:
         couplings = space.shares[0, :size]
-    rests = tuple(
-        rest.clone() if _shares_memory(rest, space.basis) else rest for rest in space.rests[int(is_rest) :]
-    )
+    others = space.rests[int(is_rest) :]
+    rests = tuple(rest.clone() if share_memory(rest, space.basis) else rest for rest in others)
     space = space._replace(rests=rests, shares=space.shares[int(is_rest) :].clone())
     if vector.data_ptr() != space.basis[size].data_ptr():
         space.basis[size] = vector
@@ -176,10 +176,6 @@ def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
         rests, shares = (*rests, rest.div_(length)), torch.cat([space.shares, last])
         space = space._replace(rests=rests, shares=shares)
     return space._replace(size=size + 1)
-
-
-def _shares_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def restarted(space: Subspace, which: str, kept: int) -> Subspace:
