@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from lla_func._torch import inner
 from lla_func.errors import finite_tensor, flag, instance, names, shown
 
 __all__ = ["Chart", "adameq", "line", "mesh", "mesh_axes", "plane", "point", "span", "summary", "volume"]
@@ -190,7 +191,7 @@ def summary(chart: Chart) -> dict[str, Any]:
     gram = torch.empty(count, count, dtype=torch.float64)
     for i in range(count):
         for j in range(i + 1):
-            gram[i, j] = gram[j, i] = _dot(chart.basis[i], chart.basis[j])
+            gram[i, j] = gram[j, i] = inner(chart.basis[i], chart.basis[j])
     norms = gram.diagonal().sqrt()
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
     cosines = [float((gram[i, j] / (norms[i] * norms[j])).clamp(-1, 1)) for i, j in pairs]
@@ -201,11 +202,3 @@ def summary(chart: Chart) -> dict[str, Any]:
         "norms": norms.tolist(),
         "angles": torch.tensor(cosines, dtype=torch.float64).arccos().rad2deg().tolist(),
     }
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product in float64, in pieces so that no second copy of a large model is made."""
-    total = torch.zeros((), dtype=torch.float64)
-    for x, y in zip(a.split(1 << 18), b.split(1 << 18), strict=True):
-        total += x.to("cpu", torch.float64) @ y.to("cpu", torch.float64)
-    return total

@@ -54,7 +54,7 @@ def r_e(nodes: Tensor, *, zero: float = ZERO) -> Criterion:
         >>> r_e(torch.tensor([-1.0, 0.5, 4.0])).value
         0.25
     """
-    rows = _without_rounding(_table("nodes", nodes), zero)
+    rows = _without_rounding(table("nodes", nodes), zero)
     return _averaged(_ratio(rows.amin(1).abs(), rows.amax(1).abs()))
 
 
@@ -100,7 +100,7 @@ def k_hn(
         0.5
     """
     n = finite_number("n", n, above=0.0)
-    rows, tau = _without_rounding(_table("nodes", nodes), zero), _table("weights", weights)
+    rows, tau = _without_rounding(table("nodes", nodes), zero), table("weights", weights)
     if rows.shape != tau.shape:
         raise ValueError(
             f"nodes and weights have shapes {list(rows.shape)} and {list(tau.shape)}; they must be equal"
@@ -142,7 +142,7 @@ def c_t(values: Tensor, *, zero: float = ZERO) -> float:
         >>> c_t(torch.tensor([-1.0, 0.0, 4.0])), c_t(torch.tensor([1.0, 4.0]))
         (-0.25, 0.0)
     """
-    every = _without_rounding(_table("values", numbers_of("values", values).flatten()), zero)
+    every = _without_rounding(table("values", numbers_of("values", values).flatten()), zero)
     ratio = _ratio((-every).clamp(min=0).amax(1), every.clamp(min=0).amax(1))
     return -float(ratio) if float(ratio) else 0.0
 
@@ -182,7 +182,7 @@ def spectrum_class(values: Tensor, *, share: float = 0.5, zero: float = ZERO) ->
     return "mainly negative" if depth > 1 / share else "mixed"
 
 
-def _table(name: str, rows: Tensor) -> Tensor:
+def table(name: str, rows: Tensor) -> Tensor:
     """Checked rows as float64 [B, M] on the CPU."""
     table = numbers_of(name, rows).detach()
     if table.is_complex():

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number, finite_tensor, numbers_of, positive_int
+from lla_func.errors import finite_number, numbers_of, positive_int
+from lla_func.spectrum._criteria import table
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._quadrature import Quadrature, quadrature
 
@@ -166,10 +167,8 @@ def log_density(
         ([0.5, 0.25], 0.25)
     """
     points = positive_int("points", points, least=2)
-    decades, floor = (
-        finite_number("decades", decades, above=0.0),
-        finite_number("floor", floor, above=0.0, most=1),
-    )
+    decades = finite_number("decades", decades, above=0.0)
+    floor = finite_number("floor", floor, above=0.0, most=1)
     nodes, weights = _rules(nodes, weights)
     weights = weights / len(nodes)
     least = floor * float(nodes.abs().max())
@@ -185,18 +184,15 @@ def log_density(
 def _rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Checked nodes and weights as float64 [B, M] on the CPU."""
     nodes, weights = numbers_of("nodes", nodes), numbers_of("weights", weights)
-    if nodes.shape != weights.shape or nodes.ndim not in (1, 2) or nodes.numel() == 0:
-        raise ValueError(
-            f"nodes and weights have shapes {list(nodes.shape)} and {list(weights.shape)}; "
-            "both must be [B, M], or [M] for one run"
-        )
     if not bool(nodes.isfinite().all() and weights.isfinite().all()):
         raise ValueError(
             "nodes or weights hold NaN or infinite values; the Lanczos runs they come from have failed"
         )
-    for name, value in (("nodes", nodes), ("weights", weights)):
-        finite_tensor(name, value, floating=False)
-    nodes, weights = (torch.atleast_2d(t.detach().to("cpu", torch.float64)) for t in (nodes, weights))
+    nodes, weights = table("nodes", nodes), table("weights", weights)
+    if nodes.shape != weights.shape:
+        raise ValueError(
+            f"nodes and weights have shapes {list(nodes.shape)} and {list(weights.shape)}; they must be equal"
+        )
     if bool((weights < 0).any()) or not torch.allclose(weights.sum(1), weights.new_ones(()), atol=1e-3):
         raise ValueError(
             "weights has a row that is negative somewhere or does not sum to 1; pass those of a quadrature"

@@ -10,25 +10,11 @@ from torch import Tensor
 
 from lla_func._torch import uncast
 from lla_func.errors import finite_number, finite_tensor, flag, one_of, positive_int, usable_device
+from lla_func.spectrum import _subspace as subspace
 from lla_func.spectrum._krylov import Tridiagonal, apply, check_operator, check_vectors
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
-from lla_func.spectrum._subspace import (
-    Subspace,
-    added,
-    adopted,
-    first_unconverged,
-    latest,
-    outside,
-    rank,
-    residuals_of,
-    restarted,
-    ritz,
-    scale,
-    toward,
-    turned,
-    wanted_values,
-)
+from lla_func.spectrum._subspace import Subspace, rank
 
 
 class Eigenpairs(NamedTuple):
@@ -109,7 +95,7 @@ def eigenpairs(
     check_operator(operator)
     one_of("which", which, ("magnitude", "largest", "smallest", "both"))
     flag("verify", verify)
-    if isinstance(start, Tensor):
+    if start is not None and not isinstance(start, Tridiagonal):
         check_vectors("start", start, operator)
         if not finite_tensor("start", start).any():
             raise ValueError("start is zero; pass a non-zero vector, or None for a random one")
@@ -132,26 +118,24 @@ def eigenpairs(
     def grown(space: Subspace, parts: Tensor | None = None, direction: Tensor | None = None) -> Subspace:
         """Adds a direction: where parts of the rests lead, or a given one, or a random one where those lead nowhere."""
         nonlocal spent
-        found = None if parts is None else toward(space, parts)
+        found = None if parts is None else subspace.toward(space, parts)
         if found is None and space.size + len(space.rests) == operator.dim:  # nothing else is left
-            found = toward(space, torch.ones(1, dtype=torch.float64).expand(len(space.rests)))
+            found = subspace.toward(space, torch.ones(1, dtype=torch.float64).expand(len(space.rests)))
         if found is None:
-            fresh = None if direction is None else outside(space, direction)
+            fresh = None if direction is None else subspace.outside(space, direction)
             while fresh is None:
-                fresh = outside(space, _random(operator, generator).to(held_on))
+                fresh = subspace.outside(space, _random(operator, generator).to(held_on))
         else:
             fresh, space = found
         if space.size == capacity:
-            space = restarted(space, which, kept)
+            space = subspace.restarted(space, which, kept)
         spent += 1
-        return added(space, fresh, apply(operator, fresh.to(operator.device)[None])[0].to(held_on))
+        return subspace.added(space, fresh, apply(operator, fresh.to(operator.device)[None])[0].to(held_on))
 
     if isinstance(start, Tridiagonal):
-        space = adopted(space, start, operator, which, kept)
+        space = subspace.adopted(space, start, operator, which, kept)
     else:
-        first = _random(operator, generator) if start is None else start
-        check_vectors("start", first, operator)
-        first = torch.atleast_2d(first.detach())
+        first = torch.atleast_2d(_random(operator, generator) if start is None else start.detach())
         if len(first) > min(capacity, max_iter):
             raise ValueError(
                 f"start holds {len(first)} vectors; pass at most {min(capacity, max_iter)} (max_basis, max_iter)"
@@ -162,32 +146,32 @@ def eigenpairs(
 
     while True:
         while True:
-            parts = first_unconverged(space, which, k, tol)
+            parts = subspace.first_unconverged(space, which, k, tol)
             converged = parts is None and space.size >= k
             if converged or spent >= max_iter or space.size == operator.dim:
                 break
             space = grown(space, parts)
         if not (converged and verify) or spent >= max_iter or space.size == operator.dim:
             break
-        before = wanted_values(space, which, k)
+        before = subspace.wanted_values(space, which, k)
         steps = _steps_to_see_a_missed_pair(space, which, k, tol, most=max(seen, spent))
         space = grown(space)
         for _ in range(min(steps, max_iter - spent) - 1):
             if space.size == operator.dim:
                 break
-            space = grown(space, latest(space))
-        unchanged = bool((wanted_values(space, which, k) - before).abs().max() <= tol * scale(space))
-        if unchanged and first_unconverged(space, which, k, tol) is None:
+            space = grown(space, subspace.latest(space))
+        change = float((subspace.wanted_values(space, which, k) - before).abs().max())
+        if change <= tol * subspace.scale(space) and subspace.first_unconverged(space, which, k, tol) is None:
             break
 
-    values, rotation = ritz(space)
+    values, rotation = subspace.ritz(space)
     order = rank(values, which)[:k]
     if which == "both":
         order = order.sort(descending=True).values
     rotation = rotation[:, order]
-    residuals = residuals_of(space, rotation)
+    residuals = subspace.residuals_of(space, rotation)
     vectors = torch.empty(k, operator.dim, dtype=operator.dtype, device=held_on)
-    for vector in turned(space.basis[: space.size], rotation, out=vectors):
+    for vector in subspace.turned(space.basis[: space.size], rotation, out=vectors):
         if operator.inner is not None:  # the largest entry may be elsewhere
             break
         low, high = vector.aminmax()
@@ -243,7 +227,7 @@ def _steps_to_see_a_missed_pair(space: Subspace, which: str, k: int, tol: float,
     probability of 1.648 sqrt(P) exp(-sqrt(e) (2 m - 1)). The share that matters is the gap between wanted and
     other values. A narrow gap asks for very many steps; ``most`` bounds them.
     """
-    values = ritz(space)[0]
+    values = subspace.ritz(space)[0]
     order = rank(values, which)
     size = values.abs() if which == "magnitude" else values
     gap = (size[order[:k], None] - size[order[k:]]).abs().min() if space.size > k else torch.tensor(0.0)

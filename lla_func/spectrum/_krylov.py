@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func._torch import uncast
+from lla_func._torch import inner, uncast
 from lla_func.errors import flag, instance, one_of, positive_int, usable_device
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
@@ -28,12 +28,6 @@ __all__ = [
     "tridiagonal_matrix",
 ]
 
-CHUNKS = {"cpu": 2**15}
-"""Elements of vectors that are converted to float64 at a time, by device (others take 2**22).
-
-On the CPU few enough for a core's cache, and for torch to leave them to one core: where cores are busy, waiting for
-each other at every piece costs more than the work.
-"""
 COLUMNS = 2**15
 """Elements of each vector of a basis that are multiplied at a time: float32 sums of more of them lose bits."""
 PASSES = 3
@@ -214,22 +208,6 @@ def apply(operator: Operator, block: Tensor) -> Tensor:
             "parameters, the data and the loss at this point"
         )
     return image.detach()
-
-
-def inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products over the last axis in float64, in which squares neither overflow nor vanish.
-
-    Converted piece by piece: a float64 copy of a whole vector would cost more memory and time than the products do.
-    """
-    rows = left.shape[:-1]
-    one, other = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
-    total = torch.zeros(len(one), dtype=torch.float64, device=left.device)
-    columns = max(1, CHUNKS.get(left.device.type, 2**22) // max(1, len(one)))
-    for a, b in zip(one.split(columns, 1), other.split(columns, 1), strict=True):
-        wide = a.to(torch.float64)
-        also = wide if left is right else b.to(torch.float64)
-        total += torch.dot(wide[0], also[0]) if len(wide) == 1 else torch.linalg.vecdot(wide, also)
-    return total.reshape(rows)
 
 
 def dot_of(operator: Operator) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,15 +10,8 @@ from torch import Tensor
 
 from lla_func._torch import uncast
 from lla_func.errors import flag, positive_int
-from lla_func.spectrum._krylov import (
-    Tridiagonal,
-    check_operator,
-    dot_of,
-    lanczos,
-    rows_per_block,
-    run,
-    tridiagonal_matrix,
-)
+from lla_func.spectrum import _krylov as krylov
+from lla_func.spectrum._krylov import Tridiagonal
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
@@ -114,21 +107,21 @@ def quadrature(
         >>> quadrature(operator, 2).weights.round(decimals=9)
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
-    check_operator(operator)
+    krylov.check_operator(operator)
     flag("keep_basis", keep_basis)
     flag("keep_starts", keep_starts)
     steps, count = min(positive_int("steps", steps), operator.dim), positive_int("probes", probes)
     held = steps if max_v is None else min(positive_int("max_v", max_v, least=2), steps)
-    rows = rows_per_block(operator, held, block=block)
+    rows = krylov.rows_per_block(operator, held, block=block)
     generator = generator_from(seed)
     nodes, weights, residuals = torch.zeros(3, count, steps, dtype=torch.float64)
-    squares, dot = torch.zeros(count, dtype=torch.float64), dot_of(operator)
+    squares, dot = torch.zeros(count, dtype=torch.float64), krylov.dot_of(operator)
     starts: list[Tensor] = []
     first: Tridiagonal | None = None
     loss, spent = 0.0, 0
     for begin in range(0, count, rows):
         drawn = drawn_for(operator, min(rows, count - begin), kind=kind, seed=generator)
-        found = lanczos(
+        found = krylov.lanczos(
             operator,
             drawn,
             steps,
@@ -140,10 +133,10 @@ def quadrature(
         )
         squares[begin : begin + len(drawn)] = dot(drawn, drawn).cpu()
         for row in range(len(drawn)):
-            rule = _gauss_rule(run(found, row), steps, dot)
+            rule = _gauss_rule(krylov.run(found, row), steps, dot)
             nodes[begin + row], weights[begin + row], residuals[begin + row] = rule
         if first is None:
-            first = run(found, 0)
+            first = krylov.run(found, 0)
             if first.basis is not None and len(drawn) > 1:  # a copy lets go of the other runs' memory
                 first = first._replace(basis=first.basis.clone())
         if keep_starts:
@@ -161,7 +154,7 @@ def _gauss_rule(
 
     Ritz values, squared first components (Golub and Welsch 1969), and last components times |r|.
     """
-    values, vectors = torch.linalg.eigh(tridiagonal_matrix(found))
+    values, vectors = torch.linalg.eigh(krylov.tridiagonal_matrix(found))
     padding = values.new_zeros(steps - len(values))
     length = dot(found.residual, found.residual).sqrt().cpu()
     return (

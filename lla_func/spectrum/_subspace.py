@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from lla_func._torch import share_memory
-from lla_func.spectrum._krylov import (
-    Tridiagonal,
-    check_vectors,
-    coefficients,
-    inner,
-    orthogonalize,
-    tridiagonal_matrix,
-)
+from lla_func.spectrum import _krylov as krylov
+from lla_func.spectrum._krylov import Tridiagonal
 from lla_func.spectrum._operator import Operator
 
 COLUMNS = 2**16
@@ -99,11 +93,11 @@ def first_unconverged(space: Subspace, which: str, k: int, tol: float) -> Tensor
 
 def outside(space: Subspace, direction: Tensor) -> Tensor | None:
     """The unit vector along what of ``direction`` is orthogonal to basis and rests; None where that is rounding."""
-    length = (space.dot or inner)(direction, direction).sqrt()
+    length = (space.dot or krylov.inner)(direction, direction).sqrt()
     if length == 0.0:
         return None
     unit = (direction / length.to(direction))[None]
-    left, square, _ = orthogonalize(unit, *_held(space, space.size), dot=space.dot)
+    left, square, _ = krylov.orthogonalize(unit, *_held(space, space.size), dot=space.dot)
     if float(square) ** 0.5 <= 100 * torch.finfo(left.dtype).eps:
         return None
     return left[0].div_(square.sqrt().to(left))
@@ -157,14 +151,14 @@ def added(space: Subspace, vector: Tensor, image: Tensor) -> Subspace:
     if vector.data_ptr() != space.basis[size].data_ptr():
         space.basis[size] = vector
         vector = space.basis[size]
-    alpha = coefficients(vector[None, None], image[None], dot=space.dot)[0].cpu()
+    alpha = krylov.coefficients(vector[None, None], image[None], dot=space.dot)[0].cpu()
     rest = torch.add(image, vector, alpha=-float(alpha), out=space.basis[size + 1])
     # Along the vectors that the relation names, and then whatever rounding left along any.
     touched = couplings.nonzero().flatten().tolist()
     if touched:
         rows = slice(touched[0], touched[-1] + 1)
         rest.addmv_(space.basis[rows].mT, couplings[rows].to(rest), alpha=-1)
-    _, square, (missed, *along) = orthogonalize(rest[None], *_held(space, size + 1), dot=space.dot)
+    _, square, (missed, *along) = krylov.orthogonalize(rest[None], *_held(space, size + 1), dot=space.dot)
     length = float(square.sqrt())
     column = torch.cat([couplings, alpha + missed[0, -1:].cpu()])
     space.matrix[size, : size + 1] = space.matrix[: size + 1, size] = column
@@ -196,10 +190,13 @@ def adopted(space: Subspace, start: Tridiagonal, operator: Operator, which: str,
         )
     if start.basis is None:
         raise ValueError("start holds no basis; run lanczos with keep_basis=True and without max_v")
-    check_vectors("start.residual", start.residual, operator)
-    values, rotation = torch.linalg.eigh(tridiagonal_matrix(start))
+    krylov.check_vectors("start.residual", start.residual, operator)
+    values, rotation = torch.linalg.eigh(krylov.tridiagonal_matrix(start))
     order = rank(values, which)[: kept if len(values) > len(space.matrix) else None]
-    turn, length = rotation[:, order], float((space.dot or inner)(start.residual, start.residual).sqrt())
+    turn, length = (
+        rotation[:, order],
+        float((space.dot or krylov.inner)(start.residual, start.residual).sqrt()),
+    )
     if length <= 10 * torch.finfo(space.basis.dtype).eps * float(values.abs().max()):
         length = 0.0  # rounding, which leads anywhere
     if length:
