@@ -58,9 +58,8 @@ def noticed() -> Iterator[None]:
     finally:
         _INNERMOST.set(around)
         signal.signal(signal.SIGINT, handler)
-        if (
-            noticing.came and around is None
-        ):  # within torch's own entering of forward mode, it leaves that entered
+        if noticing.came and around is None:
+            # Within torch's own entering of forward mode, it leaves that entered.
             with suppress(RuntimeError):  # as a rule it is not
                 torch._C._exit_dual_level(level=level + 1)
             forward_ad._current_level = level

@@ -73,24 +73,18 @@ class Switch:
             del self._needs[mine]
 
 
+_SDP = ("math", "flash", "mem_efficient", "cudnn")
+
+
 def _attention() -> tuple[bool, ...]:
-    cuda = torch.backends.cuda
-    return (
-        torch.backends.mha.get_fastpath_enabled(),
-        cuda.math_sdp_enabled(),
-        cuda.flash_sdp_enabled(),
-        cuda.mem_efficient_sdp_enabled(),
-        cuda.cudnn_sdp_enabled(),
-    )
+    fast = torch.backends.mha.get_fastpath_enabled()
+    return (fast, *(getattr(torch.backends.cuda, f"{kind}_sdp_enabled")() for kind in _SDP))
 
 
 def _set_attention(settings: tuple[bool, ...]) -> None:
-    fast, math, flash, efficient, cudnn = settings
-    torch.backends.mha.set_fastpath_enabled(fast)
-    torch.backends.cuda.enable_math_sdp(math)
-    torch.backends.cuda.enable_flash_sdp(flash)
-    torch.backends.cuda.enable_mem_efficient_sdp(efficient)
-    torch.backends.cuda.enable_cudnn_sdp(cudnn)
+    torch.backends.mha.set_fastpath_enabled(settings[0])
+    for kind, enabled in zip(_SDP, settings[1:], strict=True):
+        getattr(torch.backends.cuda, f"enable_{kind}_sdp")(enabled)
 
 
 _ATTENTION = Switch(_attention, _set_attention, _set_attention)
@@ -105,13 +99,12 @@ def math_attention() -> Any:
     return _ATTENTION.at((False, True, False, False, False))
 
 
-def _force_eager() -> Any:
-    return torch.compiler.set_stance(
-        "force_eager"
-    )  # takes effect at once; the object knows the stance before
-
-
-_EAGER = Switch(_force_eager, lambda need: None, lambda stance: stance.__exit__(None, None, None))
+# The stance takes effect at once, and the object knows the one before.
+_EAGER = Switch(
+    lambda: torch.compiler.set_stance("force_eager"),
+    lambda need: None,
+    lambda stance: stance.__exit__(None, None, None),
+)
 
 
 def eagerly() -> Any:

@@ -294,6 +294,7 @@ def _gram_schmidt(segments: Tensor) -> None:
 
 def _inner(first: Tensor, second: Tensor) -> Tensor:
     """The inner products of segments [S, ...] in float64, [S, 1, ...]; never with a float64 copy of all of theta."""
+    # Not lla_func._torch.inner, whose sums differ in the last bits of float64: stores know directions by these bits.
     a, b = first.flatten(1), second.flatten(1)
     total = a.new_zeros(len(a), dtype=torch.float64)
     rows = max(1, CHUNK // max(1, a.shape[1]))

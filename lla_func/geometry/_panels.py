@@ -76,9 +76,8 @@ def panels(
         axes: ``"random"``, ``"adam"``, ``"hessian"``, or directions [2, P].
         generator: the source of random directions.
         moments: needed for ``axes="adam"``.
-        eigenvectors: [2, P], needed for ``axes="hessian"``.
-        curvature: the matrix that they are of.
-        eigenvalues: theirs, for the labels of the axes.
+        eigenvectors, eigenvalues, curvature: [2, P], needed for ``axes="hessian"``; theirs, and the matrix's name, for
+            labels.
     """
     fixed: Axes | None = None
     if eigenvectors is not None:
@@ -179,9 +178,8 @@ def _plane(objective: Objective, axes: Axes, options: Panels, title: str) -> Pan
 
 
 def _scale(objective: Objective, raw: Tensor, options: Panels) -> Tensor:
-    basis = directions.normalize(
-        raw, objective.theta, objective.layout, kind=options.normalization, order=options.order
-    )
+    theta, layout = objective.theta, objective.layout
+    basis = directions.normalize(raw, theta, layout, kind=options.normalization, order=options.order)
     return _masked(objective, basis, options)
 
 

@@ -68,15 +68,8 @@ def assemble(
     What a kernel keeps for each piece of data stays in memory if all of it fits into ``memory`` bytes; where no kernel
     fits, nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
 
-    Args:
-        objective: where the data and the weights come from.
-        build: makes the product with the loss on one piece of data, at the point that gives vectors their dimension,
-            dtype and device.
-        point: this point.
-        choice: how products are computed.
-        name: of the operator; the kernel is added to it.
-        tile, memory: as for :func:`lla_func.hessian.hessian`.
-        built: a product that is there already.
+    The point gives the dimension, dtype and device of vectors; the kernel is added to the name. What is ``built``
+    already, to choose a kernel, is taken as it is.
     """
     for used in choice.kernels:
         kept, piece_bytes = _keep(objective, build, used, name, tile, memory, built)

@@ -70,12 +70,7 @@ def autotune(
     block go through together. Small problems take the first kernel that works, with the vectors of a block together
     where that works: there autotuning costs more than it saves, and without a clock the same call gives the same bits.
 
-    Args:
-        objective: its first batch serves.
-        build: makes products.
-        point: gives the dimension, dtype and device of vectors.
-        kernels: the names to choose from, the favorite first.
-        blocks: "auto", "vmap" or "rows".
+    The favorite of the kernels comes first; the point gives the dimension, dtype and device of vectors.
 
     Raises:
         RuntimeError: no kernel works; the error is that of the first one.
@@ -137,9 +132,8 @@ def choose_by_size(
     failures: dict[str, Exception] = {}
     with differentiable():
         piece = beginning(objective, 16)
-        larger = (min(request.tile, samples(batch)) if objective.separable else samples(batch)) / samples(
-            piece
-        )
+        largest = min(request.tile, samples(batch)) if objective.separable else samples(batch)
+        larger = largest / samples(piece)
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
@@ -154,9 +148,8 @@ def choose_by_size(
                 raise_if_interrupted(error)
                 failures[kernel] = error
                 continue
-            batched = blocks == "vmap" or (
-                blocks == "auto" and work < SMALL and _batching_pays(product, vectors, math.inf)
-            )
+            auto = blocks == "auto" and work < SMALL
+            batched = blocks == "vmap" or (auto and _batching_pays(product, vectors, math.inf))
             # Building anew in each call is what linearize is bad at.
             choice = KernelChoice((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
             return choice, Built(kernel, piece, product, meter.kept()) if piece is batch else None

@@ -10,22 +10,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lla_func._torch import raise_if_interrupted
+from lla_func.hessian._kernels import Scalar, Vector
 from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
 
 def outputs_and_criterion(
     objective: Objective, batch: Batch, theta: Callable[[Tensor], Any]
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """The loss on a batch as a criterion of the model's outputs.
-
-    Args:
-        objective: with ``outputs`` and ``criterion``.
-        batch: the data.
-        theta: maps the variables x to theta.
-
-    Returns:
-        all outputs as one vector [M], a function of x; and the loss, a function of this vector.
-    """
+) -> tuple[Vector, Scalar]:
+    """All outputs for a batch as one vector [M], a function of x with theta(x); and the loss, a function of them."""
     outputs, criterion = objective.outputs, objective.criterion
     assert outputs is not None
     assert criterion is not None

@@ -75,9 +75,7 @@ def hessian(
         >>> hessian(curve, kernel="vjp").matvec(torch.ones(2))
         tensor([ 6., 12.])
     """
-    request = prepare(
-        objective, "hessian", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory
-    )
+    request = prepare(objective, "hessian", parameters, kernel, blocks, tile, memory)
 
     def build(kernel: str, batch: Batch) -> Product:
         return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.point)
@@ -122,7 +120,7 @@ def ggn(
         >>> ggn(fit, kernel="vjp").matvec(torch.ones(1))
         tensor([5.])
     """
-    request = prepare(objective, "ggn", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
+    request = prepare(objective, "ggn", parameters, kernel, blocks, tile, memory)
     if objective.outputs is None or objective.criterion is None:
         raise ValueError(
             "objective does not say which part of the loss is the model and which the criterion, which ggn needs; pass "
@@ -130,9 +128,8 @@ def ggn(
         )
 
     def build(kernel: str, batch: Batch) -> Product:
-        return KERNELS[kernel].gauss_newton(
-            *outputs_and_criterion(objective, batch, request.theta), request.point
-        )
+        outputs, criterion = outputs_and_criterion(objective, batch, request.theta)
+        return KERNELS[kernel].gauss_newton(outputs, criterion, request.point)
 
     if probe:
         check_composition(objective)
@@ -174,7 +171,7 @@ def fisher(
         >>> fisher(linear, kernel="vjp").matvec(torch.ones(1))
         tensor([5.])
     """
-    request = prepare(objective, "fisher", parameters, kernel=kernel, blocks=blocks, tile=tile, memory=memory)
+    request = prepare(objective, "fisher", parameters, kernel, blocks, tile, memory)
     if not objective.separable:
         raise ValueError(
             "objective is not separable, so there are no gradients of single samples, which fisher needs: the loss of "
@@ -223,7 +220,7 @@ def finite_difference(
         >>> [round(float(x), 6) for x in finite_difference(curve).matvec(torch.ones(2, dtype=torch.float64))]
         [6.0, 12.0]
     """
-    request = prepare(objective, "hessian", parameters, kernel="vjp", blocks="rows", tile=tile, memory=None)
+    request = prepare(objective, "hessian", parameters, "vjp", "rows", tile)
     rounding = torch.finfo(request.point.dtype).eps
     if step is None:
         length = rounding ** (1 / 3) * (1 + float(request.point.norm()))

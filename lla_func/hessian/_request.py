@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from lla_func._torch import differentiable, free_memory, load_forward_mode
 from lla_func.errors import finite_number, names, one_of, positive_int
 from lla_func.hessian._kernels import KERNELS
-from lla_func.objective import Objective, beginning
+from lla_func.objective import Objective, beginning, check_type
 
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
@@ -42,19 +42,14 @@ class Request(NamedTuple):
 def prepare(
     objective: Objective,
     name: str,
-    parameters: str | Iterable[str] | None,
-    *,
-    kernel: str,
-    blocks: str,
-    tile: int | None,
-    memory: float | None,
+    parameters: str | Iterable[str] | None = None,
+    kernel: str = "auto",
+    blocks: str = "auto",
+    tile: int | None = None,
+    memory: float | None = None,
 ) -> Request:
     """Checks what all operators have in common."""
-    if not isinstance(objective, Objective):
-        raise TypeError(
-            f"objective is of type {type(objective).__name__}; an Objective is needed: metric.objective(model), or "
-            "from_loss(...) for a pure loss"
-        )
+    check_type(objective)
     if objective.adapt is not None:
         raise ValueError(
             "the loss depends on theta also through statistics of all the data (recalibrated BatchNorm), which has no "
@@ -86,7 +81,7 @@ def prepare(
 
 def check(objective: Objective) -> None:
     """Raises what :func:`lla_func.hessian.hessian` would raise for this objective before its first product."""
-    prepare(objective, "the Hessian", None, kernel="auto", blocks="auto", tile=None, memory=None)
+    prepare(objective, "the Hessian")
 
 
 def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:

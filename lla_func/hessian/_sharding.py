@@ -49,10 +49,8 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
         return build(objective, **options)
     mine = part(objective, dist.get_rank(group), size)
     weight = sum((weight for weight, _ in weighed(mine, mine.batches)), 0.0)
-    idle = (
-        weight == 0
-    )  # fewer batches than processes: this one adds nothing, but needs the operator's dimension
-    if idle:
+    idle = weight == 0
+    if idle:  # fewer batches than processes: this one adds nothing, but needs the operator's dimension
         mine = objective._replace(batches=[beginning(objective, 1)])
     local = build(mine, **options)
     total = torch.tensor(weight, dtype=torch.float64, device=local.device)
@@ -64,7 +62,10 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
         dist.all_reduce(result, group=group)
         return result
 
-    return local._replace(matvec=matvec, name=f"{local.name}, {size} processes")
+    name = f"{local.name}, {size} processes"
+    return local._replace(
+        matvec=matvec, name=name, per_sample=None, exact_trace=None
+    )  # those are of this part
 
 
 def part(objective: Objective, rank: int, size: int) -> Objective:

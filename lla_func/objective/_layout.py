@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -92,11 +93,8 @@ class Layout:
     @property
     def slices(self) -> tuple[slice, ...]:
         """Where each parameter lies in theta."""
-        slices, start = [], 0
-        for size in self.sizes:
-            slices.append(slice(start, start + size))
-            start += size
-        return tuple(slices)
+        ends = itertools.accumulate(self.sizes)
+        return tuple(slice(end - size, end) for size, end in zip(self.sizes, ends, strict=True))
 
     def ravel(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Lays the named tensors one after another.

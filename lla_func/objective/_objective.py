@@ -102,37 +102,28 @@ def from_loss(
     instance("parameters", parameters, (Tensor, Mapping), "theta [P] or a dict of named tensors")
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
         raise TypeError(f"batches={batches!r} is no sequence of batches; pass a list of them")
-    if isinstance(parameters, Tensor):
-        if parameters.ndim != 1:
-            raise ValueError(
-                f"parameters has shape {list(parameters.shape)}; pass theta [P] or named tensors"
-            )
-        named, flat_loss, flat_outputs = {"theta": parameters}, loss, outputs
-        layout = Layout.of(named)
-    else:
-        named = dict(parameters)
-        layout = Layout.of(named)
+    if isinstance(parameters, Tensor) and parameters.ndim != 1:
+        raise ValueError(f"parameters has shape {list(parameters.shape)}; pass theta [P] or named tensors")
+    named = not isinstance(parameters, Tensor)
+    parts = dict(parameters) if isinstance(parameters, Mapping) else {"theta": parameters}
+    layout = Layout.of(parts)
 
-        def flat_loss(theta: Tensor, batch: Batch) -> Tensor:
-            return loss(layout.unravel(theta), batch)
-
-        def flat_outputs(theta: Tensor, batch: Batch) -> Any:
-            assert outputs is not None
-            return outputs(layout.unravel(theta), batch)
+    def of_theta(function: Callable[[Any, Batch], Any]) -> Callable[[Tensor, Batch], Any]:
+        return (lambda theta, batch: function(layout.unravel(theta), batch)) if named else function
 
     batches = batches if isinstance(batches, Iterable) and iter(batches) is not batches else list(batches)
     with torch.inference_mode(False):  # tensors made there take no part in derivatives
-        theta = layout.ravel(named).detach().clone()
+        theta = layout.ravel(parts).detach().clone()
     objective = Objective(
-        flat_loss,
+        of_theta(loss),
         theta,
         layout,
         batches,
         separable,
         reduction,
-        outputs=flat_outputs if outputs else None,
+        outputs=of_theta(outputs) if outputs else None,
         criterion=criterion,
-        named=not isinstance(parameters, Tensor),
+        named=named,
         weight=weight,
     )
     check(objective)
@@ -257,7 +248,7 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
         >>> risk(objective)
         tensor(1., dtype=torch.float64)
     """
-    instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
+    check_type(objective)
     theta = objective.theta if theta is None else theta
     if isinstance(theta, Tensor) and theta.shape != objective.theta.shape:
         raise ValueError(f"theta has shape {list(theta.shape)}; pass {list(objective.theta.shape)}")
@@ -270,17 +261,17 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
         return combined(objective, losses, weights)
 
 
+def check_type(objective: Objective) -> None:
+    """Raises a TypeError unless it is an Objective."""
+    instance("objective", objective, Objective, "an Objective: metric.objective(model), or from_loss(...)")
+
+
 def check(objective: Objective) -> None:
     """Raises a ValueError that names what is wrong with an objective: theta, its batches or their devices.
 
     Iterates the batches once and evaluates no loss.
     """
-    instance(
-        "objective",
-        objective,
-        Objective,
-        "an Objective: metric.objective(model), or from_loss(...) for a pure loss",
-    )
+    check_type(objective)
     theta, layout = objective.theta, objective.layout
     one_of("reduction", objective.reduction, ("mean", "sum"))
     if theta.shape != (layout.numel,):

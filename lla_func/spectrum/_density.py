@@ -98,9 +98,8 @@ def density(
         (1.0, 6)
     """
     rules = quadrature(operator, steps, probes, **options)
-    return Density(
-        *smooth(rules.nodes, rules.weights, points=points, relative_bandwidth=relative_bandwidth), rules
-    )
+    curve = smooth(rules.nodes, rules.weights, points=points, relative_bandwidth=relative_bandwidth)
+    return Density(*curve, rules)
 
 
 def smooth(nodes: Tensor, weights: Tensor, *, points: int = 1001, relative_bandwidth: float = 0.005) -> Curve:

@@ -70,7 +70,7 @@ def frobenius(
     rest = operator if known is None else deflate(operator, known)
     taken_out = 0.0 if known is None else float(known.values.square().sum())
     needed = max(0, count - len(samples))
-    rows = rows_per_block(operator, 2, block=None)
+    rows = rows_per_block(operator, 2)
     generator = generator_from(seed, stream=5)
     for begin in range(0, needed, rows):
         image = apply(rest, drawn_for(rest, min(rows, needed - begin), seed=generator))

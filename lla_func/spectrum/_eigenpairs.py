@@ -198,14 +198,12 @@ def deflate(operator: Operator, known: Eigenpairs) -> Operator:
         raise ValueError(
             f"known.vectors has shape {list(vectors.shape)}; operator {operator.name!r} needs [k, {operator.dim}]"
         )
-    return operator._replace(
-        matvec=lambda v: (
-            operator.matvec(v) - (coordinates(operator, vectors, v).to(values) * values) @ vectors
-        ),
-        name=f"deflated {operator.name}",
-        per_sample=None,
-        exact_trace=None,
-    )
+
+    def matvec(v: Tensor) -> Tensor:
+        return operator.matvec(v) - (coordinates(operator, vectors, v).to(values) * values) @ vectors
+
+    name = f"deflated {operator.name}"
+    return operator._replace(matvec=matvec, name=name, per_sample=None, exact_trace=None)
 
 
 def coordinates(operator: Operator, vectors: Tensor, v: Tensor) -> Tensor:

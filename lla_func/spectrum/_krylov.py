@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from lla_func._torch import inner, uncast
 from lla_func.errors import flag, instance, one_of, positive_int, usable_device
-from lla_func.spectrum._operator import Operator
+from lla_func.spectrum._operator import Dot, Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
 __all__ = [
@@ -144,9 +143,8 @@ def lanczos(
         before = betas[alive, step - 1] if step else torch.zeros(len(alive), dtype=torch.float64)
         image = torch.addcmul(image, alpha.to(image)[:, None], current, value=-1)
         image.addcmul_(before.to(image)[:, None], previous, value=-1)
-        image, squares, _ = orthogonalize(
-            image.to(held_on), _rows(ring, alive)[:, : step + 1], dot=operator.inner
-        )
+        bases = _rows(ring, alive)[:, : step + 1]
+        image, squares, _ = orthogonalize(image.to(held_on), bases, dot=operator.inner)
         image, beta = image.to(operator.device), squares.sqrt().cpu()
         alphas[alive, step], betas[alive, step] = alpha, beta
         if step == steps - 1:
@@ -210,13 +208,13 @@ def apply(operator: Operator, block: Tensor) -> Tensor:
     return image.detach()
 
 
-def dot_of(operator: Operator) -> Callable[[Tensor, Tensor], Tensor]:
+def dot_of(operator: Operator) -> Dot:
     """The inner products over the last axis: the operator's own, or :func:`inner`."""
     return operator.inner or inner
 
 
 def orthogonalize(
-    block: Tensor, *bases: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None = None
+    block: Tensor, *bases: Tensor, dot: Dot | None = None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Removes from each row of ``block`` [B, P], in place, its part in the span of its own bases [B, M, P].
 
@@ -249,9 +247,7 @@ def orthogonalize(
     return block, squares, removed
 
 
-def coefficients(
-    bases: Tensor, block: Tensor, *, dot: Callable[[Tensor, Tensor], Tensor] | None = None
-) -> Tensor:
+def coefficients(bases: Tensor, block: Tensor, *, dot: Dot | None = None) -> Tensor:
     """The inner products of each row of a block [B, P] with its own basis [B, M, P], summed in float64 over pieces."""
     if dot is not None:
         return dot(bases, block[:, None].expand_as(bases))
@@ -261,12 +257,11 @@ def coefficients(
     return total
 
 
-def rows_per_block(operator: Operator, vectors_per_row: int, *, block: int | None) -> int:
+def rows_per_block(operator: Operator, vectors_per_row: int, *, block: int | None = None) -> int:
     """How many runs to take at once: ``block``, or as many as hold their vectors in 64 MiB (at least one)."""
     if block is not None:
         return positive_int("block", block)
-    row = vectors_per_row * operator.dim * torch.empty(0, dtype=operator.dtype).element_size()
-    return max(1, 2**26 // row)
+    return max(1, 2**26 // (vectors_per_row * operator.dim * operator.dtype.itemsize))
 
 
 def _rows(ring: Tensor, index: Tensor) -> Tensor:
@@ -303,7 +298,7 @@ def _complement(bases: Tensor, operator: Operator, generator: torch.Generator) -
     return (fresh / squares.sqrt().to(fresh)[:, None]).to(operator.device)
 
 
-def _measured_loss(bases: Tensor, length: Tensor, dot: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:
+def _measured_loss(bases: Tensor, length: Tensor, dot: Dot | None) -> Tensor:
     """The largest entry of |Q^T Q - I| for each basis [B, M, P], of which the first ``length`` [B] vectors count."""
     rows = (coefficients(bases, row, dot=dot) for row in bases.unbind(1))
     gram = (torch.stack([*rows], 1) if dot else bases @ bases.mT).to("cpu", torch.float64)

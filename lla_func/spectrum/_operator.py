@@ -11,6 +11,9 @@ from torch import Tensor
 from lla_func.errors import finite_tensor
 from lla_func.spectrum._estimate import Estimate
 
+Dot = Callable[[Tensor, Tensor], Tensor]
+"""Inner products over the last axis of two tensors of one shape, in float64."""
+
 
 class Operator(NamedTuple):
     """A symmetric linear map that is known only by its products with vectors.
@@ -21,12 +24,12 @@ class Operator(NamedTuple):
         dtype: the dtype of the vectors that ``matvec`` takes and returns.
         device: their device.
         name: what the map is, for messages and results ("hessian", "ggn", ...).
-        inner: the inner products over the last axis of two tensors of one shape, in float64. Given where vectors are
-            shared out among processes, so that ``dim`` is the length of the piece that this one holds; by default
-            :func:`lla_func.spectrum.inner`.
+        inner: inner products, where vectors are shared out among processes, so that ``dim`` is the length of the
+            piece that this one holds; by default :func:`lla_func.spectrum.inner`.
         draw: ``draw(seed, kind=...)`` is a random vector [P] (:func:`lla_func.spectrum.probes`), of which the generator
             ``seed`` says the bits; by default all of it is drawn here.
-        per_sample: maps a vector v [P] to what each sample contributes to v.Av, [n].
+        per_sample: maps a vector v [P] to what each sample contributes to v.Av, [n], from which errors over data
+            follow. Functions of an operator leave it as it is; a map made of another, as by ``deflate``, has none.
         exact_trace: the trace, where a formula gives it without products.
     """
 
@@ -35,7 +38,7 @@ class Operator(NamedTuple):
     dtype: torch.dtype
     device: torch.device
     name: str = "operator"
-    inner: Callable[[Tensor, Tensor], Tensor] | None = None
+    inner: Dot | None = None
     draw: Callable[..., Tensor] | None = None
     per_sample: Callable[[Tensor], Tensor] | None = None
     exact_trace: Callable[[], Estimate] | None = None

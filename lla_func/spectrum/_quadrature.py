@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from lla_func._torch import uncast
 from lla_func.errors import flag, positive_int
 from lla_func.spectrum import _krylov as krylov
 from lla_func.spectrum._krylov import Tridiagonal
-from lla_func.spectrum._operator import Operator
+from lla_func.spectrum._operator import Dot, Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
 
@@ -147,9 +146,7 @@ def quadrature(
     return Quadrature(nodes, weights, kept, first, loss, spent, residuals, squares)
 
 
-def _gauss_rule(
-    found: Tridiagonal, steps: int, dot: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
+def _gauss_rule(found: Tridiagonal, steps: int, dot: Dot) -> tuple[Tensor, Tensor, Tensor]:
     """Nodes, weights and residuals [steps] of one run.
 
     Ritz values, squared first components (Golub and Welsch 1969), and last components times |r|.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from lla_func._torch import share_memory
 from lla_func.spectrum import _krylov as krylov
 from lla_func.spectrum._krylov import Tridiagonal
-from lla_func.spectrum._operator import Operator
+from lla_func.spectrum._operator import Dot, Operator
 
 COLUMNS = 2**16
 """Elements of each vector that are rotated at a time, so that no second basis is held."""
@@ -44,7 +43,7 @@ class Subspace(NamedTuple):
     size: int
     rests: tuple[Tensor, ...]  # unit vectors orthogonal to the basis and to each other, [P] each
     shares: Tensor  # float64 [len(rests), capacity]
-    dot: Callable[[Tensor, Tensor], Tensor] | None  # the operator's own inner products
+    dot: Dot | None  # the operator's own inner products
 
     @classmethod
     def empty(cls, operator: Operator, capacity: int, *, device: torch.device) -> Subspace:
@@ -119,9 +118,8 @@ def toward(space: Subspace, parts: Tensor) -> tuple[Tensor, Subspace] | None:
     order = [most, *(i for i in range(len(parts)) if i != most)]
     rests, shares = tuple(space.rests[i] for i in order), space.shares[order]
     if int(parts.count_nonzero()) > 1:
-        turn = torch.linalg.qr(torch.column_stack([parts[order], torch.eye(len(parts), dtype=parts.dtype)]))[
-            0
-        ]
+        frame = torch.column_stack([parts[order], torch.eye(len(parts), dtype=parts.dtype)])
+        turn = torch.linalg.qr(frame)[0]
         rests = (turn.mT.to(rests[0]) @ torch.stack(rests)).unbind()
         shares = turn.mT @ shares
     return rests[0], space._replace(rests=rests, shares=shares)
@@ -176,10 +174,8 @@ def restarted(space: Subspace, which: str, kept: int) -> Subspace:
     """The subspace of the ``kept`` most wanted Ritz vectors."""
     values, rotation = ritz(space)
     order = rank(values, which)[:kept]
-    turn = rotation[:, order]
-    return _filled(
-        space, space.basis[: space.size], turn, values[order], space.shares[:, : space.size] @ turn
-    )
+    turn, size = rotation[:, order], space.size
+    return _filled(space, space.basis[:size], turn, values[order], space.shares[:, :size] @ turn)
 
 
 def adopted(space: Subspace, start: Tridiagonal, operator: Operator, which: str, kept: int) -> Subspace:

@@ -101,8 +101,8 @@ def trace(
         return found._replace(value=taken_out + found.value, samples=taken_out + found.samples)
 
     samples = torch.zeros(0, dtype=torch.float64) if reuse is None else _reused_forms(operator, reuse, known)
-    at_once = min(rows_per_block(operator, 2, block=block), max_products)
-    at_once = at_once if block is not None else min(at_once, min_probes)
+    most = max_products if block is not None else min(max_products, min_probes)
+    at_once = min(rows_per_block(operator, 2, block=block), most)
     spent = 0
     while True:
         error = standard_error(samples)

@@ -7,14 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from lla_func._torch import uncast
 from lla_func.spectrum._estimate import Estimate, standard_error
 from lla_func.spectrum._krylov import apply, inner, rows_per_block
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._probes import drawn_for, generator_from
 
 
-@uncast
 def xtrace(
     operator: Operator,
     tol: float,
@@ -37,16 +35,8 @@ def xtrace(
     direction of a probe's rest x_i outside the subspace carries information, so its length is replaced by
     that of a vector drawn from a sphere, c_i = (P - m + 1) / |x_i|^2.
 
-    Args:
-        operator: the symmetric map A.
-        tol: stop at a standard error of ``tol`` times (trace norm of H plus ``extra_scale``).
-        max_products: the most products to spend.
-        min_probes: the first m; it doubles from there.
-        extra_scale: see ``tol``.
-        seed: a whole number or a generator.
-
-    Returns:
-        value, standard error, the samples t_i, products, and whether ``tol`` was met.
+    The first m is ``min_probes``; it doubles until the standard error is ``tol`` times (trace norm of H plus
+    ``extra_scale``) or ``max_products`` are spent. The samples of the estimate are the t_i.
 
     Source: Epperly, Tropp and Webber, XTrace: making the most of every sample in stochastic trace estimation,
     2024. Their error estimate treats the t_i as independent and covers the truth within twice of it in 76 to
@@ -98,7 +88,7 @@ def trace_of_columns(operator: Operator) -> Estimate:
         3.0
     """
     dim, total = operator.dim, 0.0
-    for index in torch.arange(dim).split(rows_per_block(operator, 2, block=None)):
+    for index in torch.arange(dim).split(rows_per_block(operator, 2)):
         units = torch.zeros(len(index), dim, dtype=operator.dtype, device=operator.device)
         units[torch.arange(len(index)), index] = 1.0
         total += float(apply(operator, units)[torch.arange(len(index)), index].sum(dtype=torch.float64))
@@ -106,7 +96,7 @@ def trace_of_columns(operator: Operator) -> Estimate:
 
 
 def _products(operator: Operator, rows: Tensor) -> Tensor:
-    return torch.cat([apply(operator, part) for part in rows.split(rows_per_block(operator, 2, block=None))])
+    return torch.cat([apply(operator, part) for part in rows.split(rows_per_block(operator, 2))])
 
 
 def _extended(basis: Tensor, triangle: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,9 +117,8 @@ def _judged(
 ) -> tuple[float, float, Tensor, Tensor]:
     """Value, standard error, samples t_i [m] and H, in float64."""
     dim = basis.shape[1]
-    projected, inside, r = (
-        t.to("cpu", torch.float64) for t in (basis @ images.mT, basis @ drawn.mT, triangle)
-    )
+    small = (basis @ images.mT, basis @ drawn.mT, triangle)
+    projected, inside, r = (matrix.to("cpu", torch.float64) for matrix in small)
     projected = (projected + projected.mT) / 2
     corners = r.diagonal().abs()
     if float(corners.min()) <= 100 * torch.finfo(drawn.dtype).eps * float(corners.max()):
