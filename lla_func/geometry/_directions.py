@@ -311,6 +311,4 @@ def _norm(view: Tensor, order: int) -> Tensor:
 
 def _check_basis(basis: Tensor, layout: Layout) -> None:
     instance("layout", layout, Layout, "a Layout")
-    finite_tensor("basis", basis)
-    if basis.ndim != 2 or basis.shape[1] != layout.numel:
-        raise ValueError(f"basis has shape {list(basis.shape)}, the layout needs [K, {layout.numel}]")
+    finite_tensor("basis", basis, ("K", layout.numel))

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from lla_func._torch import differentiable, free_memory, load_forward_mode
 from lla_func.errors import finite_number, names, one_of, positive_int
 from lla_func.hessian._kernels import KERNELS
-from lla_func.objective import Objective, beginning, check_type
+from lla_func.objective import Objective, beginning
 
 TILE = 1024
 """Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
@@ -49,7 +49,11 @@ def prepare(
     memory: float | None = None,
 ) -> Request:
     """Checks what all operators have in common."""
-    check_type(objective)
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective is of type {type(objective).__name__}; an Objective is needed: metric.objective(model), or "
+            "from_loss(...) for a pure loss"
+        )
     if objective.adapt is not None:
         raise ValueError(
             "the loss depends on theta also through statistics of all the data (recalibrated BatchNorm), which has no "

@@ -18,6 +18,8 @@ Batch = Any
 Loss = Callable[[Tensor, Batch], Tensor]
 Weight = Callable[[Batch], "Tensor | float"]
 
+OBJECTIVE = "an Objective: metric.objective(model), or from_loss(...) for a pure loss"
+
 
 class Objective(NamedTuple):
     """A loss over data, as a function of a flat parameter vector.
@@ -248,7 +250,7 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
         >>> risk(objective)
         tensor(1., dtype=torch.float64)
     """
-    check_type(objective)
+    instance("objective", objective, Objective, OBJECTIVE)
     theta = objective.theta if theta is None else theta
     if isinstance(theta, Tensor) and theta.shape != objective.theta.shape:
         raise ValueError(f"theta has shape {list(theta.shape)}; pass {list(objective.theta.shape)}")
@@ -261,17 +263,12 @@ def risk(objective: Objective, theta: Tensor | Mapping[str, Tensor] | None = Non
         return combined(objective, losses, weights)
 
 
-def check_type(objective: Objective) -> None:
-    """Raises a TypeError unless it is an Objective."""
-    instance("objective", objective, Objective, "an Objective: metric.objective(model), or from_loss(...)")
-
-
 def check(objective: Objective) -> None:
     """Raises a ValueError that names what is wrong with an objective: theta, its batches or their devices.
 
     Iterates the batches once and evaluates no loss.
     """
-    check_type(objective)
+    instance("objective", objective, Objective, OBJECTIVE)
     theta, layout = objective.theta, objective.layout
     one_of("reduction", objective.reduction, ("mean", "sum"))
     if theta.shape != (layout.numel,):

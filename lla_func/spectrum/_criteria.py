@@ -54,7 +54,7 @@ def r_e(nodes: Tensor, *, zero: float = ZERO) -> Criterion:
         >>> r_e(torch.tensor([-1.0, 0.5, 4.0])).value
         0.25
     """
-    rows = _without_rounding(table("nodes", nodes), zero)
+    rows = _without_rounding(_table("nodes", nodes), zero)
     return _averaged(_ratio(rows.amin(1).abs(), rows.amax(1).abs()))
 
 
@@ -100,11 +100,8 @@ def k_hn(
         0.5
     """
     n = finite_number("n", n, above=0.0)
-    rows, tau = _without_rounding(table("nodes", nodes), zero), table("weights", weights)
-    if rows.shape != tau.shape:
-        raise ValueError(
-            f"nodes and weights have shapes {list(rows.shape)} and {list(tau.shape)}; they must be equal"
-        )
+    rows, tau = rules(nodes, weights)
+    rows = _without_rounding(rows, zero)
     if bool((tau < 0).any()):
         raise ValueError("weights holds negative values; quadrature weights are squares")
     known_to = torch.atleast_2d(torch.as_tensor(resolution).detach().to(rows))
@@ -142,7 +139,7 @@ def c_t(values: Tensor, *, zero: float = ZERO) -> float:
         >>> c_t(torch.tensor([-1.0, 0.0, 4.0])), c_t(torch.tensor([1.0, 4.0]))
         (-0.25, 0.0)
     """
-    every = _without_rounding(table("values", numbers_of("values", values).flatten()), zero)
+    every = _without_rounding(_table("values", numbers_of("values", values).flatten()), zero)
     ratio = _ratio((-every).clamp(min=0).amax(1), every.clamp(min=0).amax(1))
     return -float(ratio) if float(ratio) else 0.0
 
@@ -182,7 +179,7 @@ def spectrum_class(values: Tensor, *, share: float = 0.5, zero: float = ZERO) ->
     return "mainly negative" if depth > 1 / share else "mixed"
 
 
-def table(name: str, rows: Tensor) -> Tensor:
+def _table(name: str, rows: Tensor) -> Tensor:
     """Checked rows as float64 [B, M] on the CPU."""
     table = numbers_of(name, rows).detach()
     if table.is_complex():
@@ -193,6 +190,16 @@ def table(name: str, rows: Tensor) -> Tensor:
     if not bool(table.isfinite().all()):
         raise ValueError(f"{name} holds NaN or infinite values; the run that they come from has failed")
     return torch.atleast_2d(table)
+
+
+def rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Checked nodes and weights of quadrature rules, [B, M] each."""
+    rows, tau = _table("nodes", nodes), _table("weights", weights)
+    if rows.shape != tau.shape:
+        raise ValueError(
+            f"nodes and weights have shapes {list(rows.shape)} and {list(tau.shape)}; they must be equal"
+        )
+    return rows, tau
 
 
 def _without_rounding(rows: Tensor, zero: float) -> Tensor:

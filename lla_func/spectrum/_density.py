@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_number, numbers_of, positive_int
-from lla_func.spectrum._criteria import table
+from lla_func.spectrum._criteria import rules
 from lla_func.spectrum._operator import Operator
 from lla_func.spectrum._quadrature import Quadrature, quadrature
 
@@ -187,11 +187,7 @@ def _rules(nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             "nodes or weights hold NaN or infinite values; the Lanczos runs they come from have failed"
         )
-    nodes, weights = table("nodes", nodes), table("weights", weights)
-    if nodes.shape != weights.shape:
-        raise ValueError(
-            f"nodes and weights have shapes {list(nodes.shape)} and {list(weights.shape)}; they must be equal"
-        )
+    nodes, weights = rules(nodes, weights)
     if bool((weights < 0).any()) or not torch.allclose(weights.sum(1), weights.new_ones(()), atol=1e-3):
         raise ValueError(
             "weights has a row that is negative somewhere or does not sum to 1; pass those of a quadrature"

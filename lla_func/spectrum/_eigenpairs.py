@@ -104,10 +104,8 @@ def eigenpairs(
     if k > operator.dim:
         raise ValueError(f"k={k} is more than the dimension {operator.dim} of operator {operator.name!r}")
     capacity = positive_int("max_basis", max(24, 2 * k + 10) if max_basis is None else max_basis)
-    if capacity < min(k + 2, operator.dim):
-        raise ValueError(
-            f"max_basis={capacity} is too small for k={k}; pass at least {min(k + 2, operator.dim)}"
-        )
+    if capacity < (least := min(k + 2, operator.dim)):
+        raise ValueError(f"max_basis={capacity} is too small for k={k}; pass at least {least}")
     capacity = min(capacity, operator.dim)
     generator = generator_from(seed, stream=2)
     kept = min(max((k + capacity) // 2, k + 1), capacity - 1)  # Ritz vectors that survive a restart
@@ -136,10 +134,8 @@ def eigenpairs(
         space = subspace.adopted(space, start, operator, which, kept)
     else:
         first = torch.atleast_2d(_random(operator, generator) if start is None else start.detach())
-        if len(first) > min(capacity, max_iter):
-            raise ValueError(
-                f"start holds {len(first)} vectors; pass at most {min(capacity, max_iter)} (max_basis, max_iter)"
-            )
+        if len(first) > (most := min(capacity, max_iter)):
+            raise ValueError(f"start holds {len(first)} vectors; pass at most {most} (max_basis, max_iter)")
         for vector in first.to(held_on):
             space = grown(space, direction=vector)
     seen = space.size
