@@ -29,11 +29,7 @@ class Team(NamedTuple):
 
 
 def launched() -> Team:
-    """What torchrun says in the environment; one process alone where it says nothing.
-
-    Raises:
-        ValueError: the environment contradicts itself.
-    """
+    """What torchrun says in the environment, or a ValueError where that contradicts itself; else one process alone."""
     try:
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         local = int(os.environ.get("LOCAL_RANK", 0))

@@ -30,11 +30,7 @@ def remember(arguments: Namespace) -> None:
 
 
 def resumed(folder: str) -> Begun:
-    """The command that began the job in a folder.
-
-    Raises:
-        ValueError: there is none, or its file is damaged.
-    """
+    """The command that began the job in a folder; a ValueError where there is none, or its file is damaged."""
     path = Path(folder) / COMMAND
     if not path.exists():
         raise ValueError(

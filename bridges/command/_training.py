@@ -93,16 +93,14 @@ def train(
     for name, function in (("metric", metric), ("after_epoch", after_epoch)):
         if not callable(function) and (name == "metric" or function is not None):
             raise TypeError(f"{name}={shown(function)} cannot be called")
-    for name, data in (("batches", batches), ("held_out", held_out)):
-        if data is not None:
-            instance(name, data, Iterable, "a DataLoader or a list of batches")
     if optimizer is not None:
-        instance(
-            "optimizer", optimizer, torch.optim.Optimizer, "a torch.optim optimizer of the model's parameters"
-        )
+        wanted = "a torch.optim optimizer of the model's parameters"
+        instance("optimizer", optimizer, torch.optim.Optimizer, wanted)
     epochs = positive_int("epochs", epochs)
     one_of("schedule", schedule, SCHEDULES)
     for name, data in (("batches", batches), ("held_out", held_out)):
+        if data is not None:
+            instance(name, data, Iterable, "a DataLoader or a list of batches")
         if epochs > 1 and isinstance(data, Iterator):
             raise ValueError(
                 f"{name} can be gone over only once; pass a list or a DataLoader, which start anew each epoch"

@@ -65,11 +65,9 @@ def checked(inputs: Any, targets: Any, device: torch.device) -> tuple[Any, Any]:
 
 
 def formed(item: Any, form: str, device: torch.device) -> Batch:
-    """A batch on ``device``, as an objective takes it.
+    """A batch on ``device``, made of an item in any of the forms of :mod:`bridges.metrics._forms`.
 
-    Args:
-        item: in any of the forms of :mod:`bridges.metrics._forms`.
-        form: ``"pair"`` for inputs and targets, None where there are none; ``"whole"`` for the item itself.
+    The form ``"pair"`` makes it inputs and targets, None where there are none; ``"whole"`` leaves it the item itself.
     """
     if form == "whole":
         whole = translated(item)

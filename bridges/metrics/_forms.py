@@ -43,11 +43,7 @@ def divided(item: Any) -> tuple[Any, Any]:
 
 
 def translated(tree: Any) -> Any:
-    """The same data with arrays as tensors, mappings as dicts and graphs as pytrees.
-
-    Raises:
-        TypeError: an array of something else than numbers.
-    """
+    """The same data with arrays (of numbers, else a TypeError) as tensors, mappings as dicts and graphs as pytrees."""
     if isinstance(tree, (Tensor, Packed)) or tree is None:
         return tree
     if isinstance(tree, np.ndarray):

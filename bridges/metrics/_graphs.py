@@ -33,11 +33,6 @@ class Packed:
             stores[number][key] = tensor
         return made
 
-    @property
-    def count(self) -> int:
-        """How many graphs it holds."""
-        return int(getattr(self.template, "num_graphs", 1))
-
 
 class _Template:
     """What is left of a graph without its tensors; compared and printed by what it says."""
@@ -87,4 +82,4 @@ def packed(batch: Batch) -> Packed | None:
 def graphs_in(batch: Batch) -> int:
     """How many graphs a batch has, which its tensors do not say; the samples where there is no graph."""
     graph = packed(batch)
-    return samples(batch) if graph is None else graph.count
+    return samples(batch) if graph is None else int(getattr(graph.template, "num_graphs", 1))

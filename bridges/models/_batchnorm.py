@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bridges.models._borrowed import Borrowed, Task, scalar
-from bridges.models._pose import Pose, evaluating, has_dropout
+from bridges.models._pose import Pose, drops_out, evaluating
 from lla_func.errors import one_of, seed_number
 from lla_func.objective import Batch, samples
 
@@ -75,7 +75,7 @@ def behave(
     named = pipeline.model.named_modules(prefix="model")
     layers = {name: part for name, part in named if isinstance(part, _BatchNorm)}
     stateless = any(layer.running_mean is None for layer in layers.values())
-    dropping = dropout_seed is not None and has_dropout(pipeline)
+    dropping = dropout_seed is not None and any(map(drops_out, pipeline.modules()))
 
     pose: dict[nn.Module, dict[str, Any]] = evaluating(pipeline, dropout=dropping)
     if batchnorm == "batch":

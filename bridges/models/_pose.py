@@ -30,7 +30,7 @@ def evaluating(module: nn.Module, *, dropout: bool = False) -> dict[nn.Module, d
     derivative does, so that the loss would be another one than that whose derivatives are taken.
     """
     pose: dict[nn.Module, dict[str, Any]] = {
-        part: {"training": dropout and _drops_out(part)} for part in module.modules()
+        part: {"training": dropout and drops_out(part)} for part in module.modules()
     }
     for part, attributes in pose.items():
         if isinstance(part, nn.TransformerEncoder):
@@ -38,18 +38,14 @@ def evaluating(module: nn.Module, *, dropout: bool = False) -> dict[nn.Module, d
     return pose
 
 
-def has_dropout(module: nn.Module) -> bool:
-    """Whether any layer of the module can drop out."""
-    return any(_drops_out(part) for part in module.modules())
-
-
-def _drops_out(module: nn.Module) -> bool:
+def drops_out(module: nn.Module) -> bool:
+    """Whether the module itself is a layer that can drop out."""
     if isinstance(module, _DropoutNd):
         return module.p > 0
     if isinstance(
         module, nn.TransformerEncoderLayer
-    ):  # in evaluation mode its fused path leaves out all dropout
-        return any(map(_drops_out, module.children()))
+    ):  # its fused path, in evaluation mode, leaves out all dropout
+        return any(map(drops_out, module.children()))
     return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
 
 

@@ -88,17 +88,14 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> nn.M
         state: names and tensors.
         source: where the state comes from, for the message.
     """
-    own, name = model.state_dict(), type(model).__name__
+    own, foreign = model.state_dict(), f"{source} is not for this {type(model).__name__}"
     for key, tensor in own.items():
         if key not in state:
-            raise ValueError(f"{source} is not for this {name}: it lacks {key!r} ({_some(state)})")
-        if state[key].shape != tensor.shape:
-            raise ValueError(
-                f"{source} is not for this {name}: {key!r} has shape {list(state[key].shape)}, in the model "
-                f"{list(tensor.shape)}"
-            )
+            raise ValueError(f"{foreign}: it lacks {key!r} ({_some(state)})")
+        if (there := list(state[key].shape)) != (here := list(tensor.shape)):
+            raise ValueError(f"{foreign}: {key!r} has shape {there}, in the model {here}")
     if unknown := [key for key in state if key not in own]:
-        raise ValueError(f"{source} is not for this {name}, which has no {unknown[0]!r}")
+        raise ValueError(f"{foreign}, which has no {unknown[0]!r}")
     model.load_state_dict(state)
     return model
 
