@@ -78,14 +78,14 @@ def directory(name: str, path: str | os.PathLike[str]) -> Path:
 
 
 def begin(
-    path: str | os.PathLike[str],
+    folder: Path,
     identity: Mapping[str, Any],
     decide: Callable[[], tuple[Plan, list[dict[str, Any]]]],
 ) -> Job:
     """Opens the folder of a job, or makes it one. One that is finished is only read: no lock, no write.
 
     Args:
-        path: of the folder; it is made if need be.
+        folder: by :func:`directory`.
         identity: by :func:`identity`.
         decide: decides on a plan; called only by the first process that comes.
 
@@ -93,13 +93,12 @@ def begin(
         ValueError: the folder holds another job, and what differs is named; or its manifest is damaged; or it cannot be
             written.
     """
-    folder = directory("store", path)
     manifest = folder / MANIFEST
     if manifest.exists():
         job = _opened(folder, identity)
         if job.landscape is not None:
             return job
-    folder = files.writable_directory("store", path)
+    files.writable_directory("store", folder)
     with FileLock(folder / "manifest.lock"):
         for place in (folder, folder / "chunks"):
             files.sweep(place)

@@ -2,9 +2,9 @@
 
 The loss is recorded once, its operations are exchanged for cheaper equal ones, and the graph is partitioned at the
 first values that are not affine in the coefficients (:mod:`lla_func.graph`). Then, for tiles of data small enough for
-the cache, constant values are computed once and affine ones once for each basis vector;
-at a point they are combined, which replaces the first convolution or linear map by a weighted sum (:mod:`.combine`).
-Tiles, or points if there are few tiles, go to workers of one thread each (:mod:`.workers`).
+the cache, constant values are computed once and affine ones once for each basis vector; at a point they are combined,
+which replaces the first convolution or linear map by a weighted sum (:mod:`._combine`). Tiles, or points if there are
+few tiles, go to workers of one thread each (:mod:`._workers`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ def prepare(
 
 
 def channels_last_is_faster(device: torch.device) -> bool:
-    """A guess at how convolutions like their images in float32, for where autotuning does not find out."""
+    """A guess at how convolutions like their images in float32, for where autotuning does not find out.
+
+    On accelerators the layout is not measured yet.
+    """
     return device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
 
 

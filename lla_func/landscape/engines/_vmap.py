@@ -1,4 +1,4 @@
-"""The vmap engine: blocks of points share each forward pass."""
+"""The vmap engine: blocks of points share each forward pass. Meant for accelerators, where it is not measured yet."""
 
 from __future__ import annotations
 
