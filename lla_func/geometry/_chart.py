@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -187,18 +188,13 @@ def summary(chart: Chart) -> dict[str, Any]:
         (degrees between each pair of basis vectors, in the order 12, 13, 23; NaN where one is zero).
     """
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
-    count = chart.basis.shape[0]
-    gram = torch.empty(count, count, dtype=torch.float64)
-    for i in range(count):
-        for j in range(i + 1):
-            gram[i, j] = gram[j, i] = inner(chart.basis[i], chart.basis[j])
-    norms = gram.diagonal().sqrt()
-    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    cosines = [float((gram[i, j] / (norms[i] * norms[j])).clamp(-1, 1)) for i, j in pairs]
+    norms = [inner(vector, vector).sqrt() for vector in chart.basis]
+    pairs = itertools.combinations(zip(chart.basis, norms, strict=True), 2)
+    cosines = [float((inner(v, w) / (length * other)).clamp(-1, 1)) for (v, length), (w, other) in pairs]
     return {
         "kind": chart.kind,
         "labels": list(chart.labels),
         "center": list(chart.center),
-        "norms": norms.tolist(),
+        "norms": [float(norm) for norm in norms],
         "angles": torch.tensor(cosines, dtype=torch.float64).arccos().rad2deg().tolist(),
     }
