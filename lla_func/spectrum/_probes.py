@@ -10,15 +10,10 @@ from lla_func.spectrum._operator import Operator
 
 
 def generator_from(seed: int | torch.Generator, *, stream: int = 0) -> torch.Generator:
-    """The generator that ``seed`` names: itself, or a new one on the CPU seeded with the whole number.
+    """The generator that ``seed`` names: itself, or a new one on the CPU seeded with the whole number; or a TypeError.
 
-    Args:
-        seed: a whole number, or a ``torch.Generator`` whose state then moves with every draw.
-        stream: tells apart what functions draw for the same number, so that a trace estimated with the seed
-            of a quadrature doesn't meet its probes again. Without effect on a generator.
-
-    Raises:
-        TypeError: ``seed`` is neither.
+    The ``stream`` tells apart what functions draw for the same number, so that a trace estimated with the seed of a
+    quadrature doesn't meet its probes again. It has no effect on a generator, whose state moves with every draw.
 
     Example:
         >>> one, same = (torch.rand(2, generator=generator_from(7)) for _ in range(2))
