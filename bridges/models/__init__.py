@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bridges.models import _weights as weights
+from bridges.models._alike import check_alike, different_constants
 from bridges.models._batchnorm import behave
 from bridges.models._borrowed import Borrowed, Task, in_precision, precision
 from bridges.models._parameters import layout_of, parameters_of, trainable, unwrap
@@ -15,6 +16,8 @@ __all__ = [
     "Stream",
     "Task",
     "behave",
+    "check_alike",
+    "different_constants",
     "everything",
     "in_precision",
     "layout_of",

@@ -189,7 +189,7 @@ def viz_lla(
     hessian = Hessian(calc_crit=calc_crit, n_kh=n_kh, n_v=n_v, curvature=curvature, kernel=kernel,
         parameters=parameters, eval_hessian=eval_hessian, hessian_pair=hessian_pair)
     setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
-    drawing = Drawing(cap_loss=cap_loss, log=log, quadratic=quadratic, cur_name=cur_name,
+    drawing = Drawing(cap_loss=cap_loss, log=log, cur_name=cur_name, quadratic=quadratic,
         return_loss=return_loss)
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lla_func.geometry import _chart as chart
+from lla_func.geometry import _charts as chart
 from lla_func.geometry import _directions as directions
-from lla_func.geometry._chart import Chart, line, mesh_axes, summary
+from lla_func.geometry._chart import Chart, line, mesh_axes, point, summary
 from lla_func.geometry._directions import Moments
 from lla_func.geometry._panels import check_panels, free_parameters, panels
 
@@ -18,5 +18,6 @@ __all__ = [
     "line",
     "mesh_axes",
     "panels",
+    "point",
     "summary",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from lla_func._torch import inner
 from lla_func.errors import finite_tensor, flag, instance, names, shown
-
-__all__ = ["Chart", "adameq", "line", "mesh", "mesh_axes", "plane", "point", "span", "summary", "volume"]
 
 
 class Chart(NamedTuple):
@@ -26,7 +24,8 @@ class Chart(NamedTuple):
         dim: C, the number of coordinates.
         kind: the chart's name, for results and plots.
         labels: a name for each coordinate axis.
-        center: the coordinates of the point of interest, where the origin is reached.
+        center: the coordinates of the point of interest, where the origin is reached; None where there is none.
+        points: coordinates [C] of what lies on the chart by its name, such as the models that it goes through.
     """
 
     origin: Tensor
@@ -35,7 +34,8 @@ class Chart(NamedTuple):
     dim: int
     kind: str
     labels: tuple[str, ...]
-    center: tuple[float, ...]
+    center: tuple[float, ...] | None
+    points: Mapping[str, tuple[float, ...]] = {}
 
 
 def line(origin: Tensor, direction: Tensor) -> Chart:
@@ -185,7 +185,7 @@ def summary(chart: Chart) -> dict[str, Any]:
 
     Returns:
         A dict of plain numbers and strings: ``kind``, ``labels``, ``center``, ``norms`` (K L2 norms) and ``angles``
-        (degrees between each pair of basis vectors, in the order 12, 13, 23; NaN where one is zero).
+        (degrees between each pair of basis vectors, in the order 12, 13, 23; NaN where one is zero), and ``points``.
     """
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
     norms = [inner(vector, vector).sqrt() for vector in chart.basis]
@@ -194,7 +194,8 @@ def summary(chart: Chart) -> dict[str, Any]:
     return {
         "kind": chart.kind,
         "labels": list(chart.labels),
-        "center": list(chart.center),
+        "center": None if chart.center is None else list(chart.center),
         "norms": [float(norm) for norm in norms],
         "angles": torch.tensor(cosines, dtype=torch.float64).arccos().rad2deg().tolist(),
+        "points": {name: list(place) for name, place in chart.points.items()},
     }

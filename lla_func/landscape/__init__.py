@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lla_func.landscape import _store as store
+from lla_func.landscape._barrier import Barrier, barrier
 from lla_func.landscape._curvature import Curvature, measured_curvature
 from lla_func.landscape._directions import directions_of
 from lla_func.landscape._evaluate import evaluate, planned
@@ -14,10 +15,12 @@ from lla_func.landscape._manifest import read as read_manifest
 
 __all__ = [
     "MANIFEST",
+    "Barrier",
     "Curvature",
     "EngineFallbackWarning",
     "Landscape",
     "axes",
+    "barrier",
     "describe",
     "directions_of",
     "directory",

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 from lla_func.options._evaluation import Evaluation
 from lla_func.options._family import Family, brief
+from lla_func.options._interpolation import Interpolation
 from lla_func.options._kinds import Flag, Kind, Positive, Whole, Word
-from lla_func.options._output import Drawing, Output, Setup
+from lla_func.options._output import Between, Drawing, Output, Picture, Setup
 from lla_func.options._panels import Panels
 from lla_func.options._spectrum import Hessian, Products, Spectrum
 
 VIZ_LLA = (Panels, Evaluation, Hessian, Setup, Drawing, Output)
 VIZ_ESD = (Spectrum, Setup, Output)
+VIZ_PATH = (Interpolation, Evaluation, Between, Picture, Output)
 
 __all__ = [
     "VIZ_ESD",
     "VIZ_LLA",
+    "VIZ_PATH",
+    "Between",
     "Drawing",
     "Evaluation",
     "Family",
     "Flag",
     "Hessian",
+    "Interpolation",
     "Kind",
     "Output",
     "Panels",
+    "Picture",
     "Positive",
     "Products",
     "Setup",

@@ -99,6 +99,30 @@ class Positive(Kind):
         return number
 
 
+class Fraction(Positive):
+    """A finite number of at least zero, of at most ``most``."""
+
+    def __init__(self, most: float = 100.0) -> None:
+        super().__init__()
+        self.most = most
+
+    def check(self, name: str, value: Any) -> float:
+        return finite_number(name, value, least=0, most=self.most)
+
+    def parse(self, text: str) -> float:
+        number = super().parse(text) if text.strip("0.") else 0.0
+        if number > self.most:
+            raise ValueError(f"{text} is too large; the most is {self.most:g}")
+        return number
+
+
+class Texts(Kind):
+    """One or more texts."""
+
+    def check(self, name: str, value: Any) -> tuple[str, ...]:
+        return names(name, value)
+
+
 class Bytes(Whole):
     """A number of bytes; in the command with K, M, G or T for powers of 1024."""
 

@@ -31,16 +31,37 @@ class Setup(Family):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Family):
-    """How a landscape is drawn, under which name it is kept, and what is returned."""
+class Between(Setup):
+    """Where, and in which state, points between models are evaluated."""
+
+    # fmt: off
+    batchnorm: str = option("recalibrate", Word("eval", "batch", "recalibrate"), "--batchnorm", help=
+        "statistics of BatchNorm: recalibrate (anew at each point), batch (of the data) or eval (those of the first "
+        "model). The activations between two models fit the statistics of neither, so that with those of one end the "
+        "loss in the middle is high for that reason alone (Garipov et al. 2018, appendix; Izmailov et al. 2018, "
+        "section 3.2).")
+    # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture(Family):
+    """How a landscape is drawn, and under which name it is kept."""
 
     # fmt: off
     cap_loss: float | None = option(None, Positive(), "-lc", "--losscap", help=
         "draw losses above this as capped. The saved losses are the true ones.")
     log: bool = option(False, Flag(), "--log", help="draw on a logarithmic scale.")
+    cur_name: str = option("default", Kind(), help="a name for the run, and for its files.")
+    # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Picture):
+    """How a landscape around a point is drawn, under which name it is kept, and what is returned."""
+
+    # fmt: off
     quadratic: bool = option(False, Flag(), help=
         "overlay contours of what the eigenvalues predict, 1/2 (l1 a^2 + l2 b^2), on unscaled Hessian axes.")
-    cur_name: str = option("default", Kind(), help="a name for the run, and for its files.")
     return_loss: bool = option(False, Flag(), help=
         "return the losses as in the original instead of the result: an array [steps, steps], or with several panels "
         'a dict of arrays by row and column of the figure, ``"00"``, ``"01"``, ``"10"``, ... They are clipped at '
