@@ -34,6 +34,12 @@ FUNCTIONS = (
         options.VIZ_ESD,
         (),
     ),
+    (
+        "lla_func/facades/_path.py",
+        "viz_path",
+        options.VIZ_PATH,
+        (options.Evaluation,),
+    ),
 )
 
 

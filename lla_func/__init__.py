@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lla_func import hessian as products
     from lla_func import plots as plots
     from lla_func import spectrum as spectrum
-    from lla_func.facades import LandscapeResult, SpectrumResult, viz_esd, viz_lla
+    from lla_func.facades import LandscapeResult, PathResult, SpectrumResult, load, viz_esd, viz_lla, viz_path
     from lla_func.geometry import chart, directions
     from lla_func.hessian import layerwise
     from lla_func.landscape import Curvature, EngineFallbackWarning, Landscape, evaluate, store
@@ -34,6 +34,7 @@ __all__ = [
     "Layout",
     "Objective",
     "Operator",
+    "PathResult",
     "SpectrumResult",
     "analyse",
     "chart",
@@ -43,6 +44,7 @@ __all__ = [
     "from_loss",
     "krylov",
     "layerwise",
+    "load",
     "plots",
     "products",
     "risk",
@@ -50,10 +52,11 @@ __all__ = [
     "store",
     "viz_esd",
     "viz_lla",
+    "viz_path",
 ]
 
 _ROOMS = {
-    "facades": ("LandscapeResult", "SpectrumResult", "viz_esd", "viz_lla"),
+    "facades": ("LandscapeResult", "PathResult", "SpectrumResult", "load", "viz_esd", "viz_lla", "viz_path"),
     "geometry": ("chart", "directions"),
     "hessian": ("layerwise",),
     "landscape": ("Curvature", "EngineFallbackWarning", "Landscape", "evaluate", "store"),

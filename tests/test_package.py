@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT / package).rglob("*.py"))
 # What a user may rely on as ``from lla_func import ...``; a change here is a change of the interface.
 PUBLIC = """
-    viz_lla LandscapeResult viz_esd SpectrumResult Analysis Curvature analyse layerwise
+    viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
     Objective from_loss risk Layout Landscape evaluate EngineFallbackWarning Operator
     chart directions products krylov spectrum criteria plots store
 """

@@ -1,9 +1,21 @@
-"""The front doors: viz_lla shows the loss around a point, viz_esd the Hessian at it."""
+"""The front doors: viz_lla shows the loss around a point, viz_esd the Hessian there, viz_path the way between points."""
 
 from __future__ import annotations
 
 from lla_func.facades._landscape import check_request, viz_lla
+from lla_func.facades._path import viz_path
+from lla_func.facades._path_result import PairBarrier, PathResult, load
 from lla_func.facades._result import LandscapeResult, SpectrumResult
 from lla_func.facades._spectrum import viz_esd
 
-__all__ = ["LandscapeResult", "SpectrumResult", "check_request", "viz_esd", "viz_lla"]
+__all__ = [
+    "LandscapeResult",
+    "PairBarrier",
+    "PathResult",
+    "SpectrumResult",
+    "check_request",
+    "load",
+    "viz_esd",
+    "viz_lla",
+    "viz_path",
+]

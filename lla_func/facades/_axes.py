@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla_func.errors import finite_tensor
 from lla_func.facades._common import bridge
 from lla_func.objective import Objective
 
@@ -65,6 +66,20 @@ def _direction(name: str, item: Any, objective: Objective) -> Tensor:
         f"{name} is of type {type(item).__name__}; a direction is a vector [P], named tensors, a list of one tensor a "
         "parameter, or another model"
     )
+
+
+def theta_from(name: str, item: Any, objective: Objective) -> Tensor:
+    """A point in weight space, [P], that is given as a vector or as named tensors.
+
+    Raises:
+        TypeError, ValueError: it is neither, or does not fit the objective.
+    """
+    if not isinstance(item, (Tensor, np.ndarray, Mapping)):
+        raise TypeError(
+            f"{name} is of type {type(item).__name__}; with an Objective pass vectors [P] or named tensors"
+        )
+    found = _direction(name, item, objective).detach()
+    return finite_tensor(name, found, (len(objective.theta),))
 
 
 def _ravel(name: str, tensors: Mapping[str, Any], objective: Objective) -> Tensor:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from lla_func.plots._contour import contour, profile, quadratic_overlay
 from lla_func.plots._files import save, show
 from lla_func.plots._look import Look
+from lla_func.plots._marks import mark_barrier, mark_heights, mark_points, profiles
 from lla_func.plots._panel import panel, slices
 from lla_func.plots._spectrum import density
 from lla_func.plots._surface import surface3d
@@ -31,8 +32,12 @@ __all__ = [
     "Look",
     "contour",
     "density",
+    "mark_barrier",
+    "mark_heights",
+    "mark_points",
     "panel",
     "profile",
+    "profiles",
     "quadratic_overlay",
     "save",
     "show",

@@ -1,0 +1,295 @@
+"""viz_path: what lies between models."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lla_func._torch import noticed
+from lla_func.errors import instance
+from lla_func.facades._common import folders_of, provenance
+from lla_func.facades._models import MAIN, Models, models_from, own_losses
+from lla_func.facades._path_result import PairBarrier, PathResult
+from lla_func.facades._path_writing import write_path
+from lla_func.files import file_name, fingerprint
+from lla_func.geometry import Chart, chart
+from lla_func.landscape import barrier, directory, evaluate, planned
+from lla_func.options import Between, Evaluation, Interpolation, Output, Picture
+
+
+def viz_path(
+    models: Any,
+    metric: Any = None,
+    *,
+    also: Mapping[str, Any] | None = None,
+    group: Any = None,
+    steps: int = 41,
+    kind: str = "auto",
+    margin: float | None = None,
+    slices: int = 4,
+    names: Sequence[str] | None = None,
+    engine: str = "auto",
+    points_per_pass: int | None = None,
+    samples_per_tile: int | None = None,
+    channels_last: bool | None = None,
+    plan: Any = None,
+    memory_budget: int | None = None,
+    sampling: str = "grid",
+    tol: float | None = None,
+    log_tol: bool = False,
+    tf32: bool = False,
+    store: str | Path | None = None,
+    progress: bool = False,
+    device: Any = None,
+    batchnorm: str = "recalibrate",
+    dropout_seed: int | None = None,
+    dtype: Any = None,
+    cap_loss: float | None = None,
+    log: bool = False,
+    cur_name: str = "default",
+    to_save: bool = True,
+    to_viz: bool = False,
+    viz_dir: str | Path | None = None,
+    res_dir: str | Path | None = None,
+) -> PathResult:
+    """Evaluates and draws the loss between models: on the line through two, the plane through three, and farther.
+
+    A line is drawn as a profile with the barrier: max over t of L(t) - ((1 - t) L(a) + t L(b)), refined between the
+    points. The plane through three models has orthonormal axes, so that coordinates are distances in weight space.
+    All charts give the models themselves exactly.
+
+    Models are points of one objective, that of the first: they have to agree in names and shapes, and the loss of
+    each as such a point has to be the one that it has by itself. BatchNorm is recalibrated by default: its statistics
+    are gathered anew at each point, the models' own among them, over the metric's data. So the loss at an end is that
+    of the model after ``update_bn``, not with its stored statistics, which ``own_losses`` has.
+
+    Args:
+        models: two or more modules; or, with an Objective as the metric, vectors [P] or named tensors.
+        metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, as in
+            :func:`lla_func.viz_lla`; or an :class:`~lla_func.Objective`.
+        also: further metrics, or Objectives, by name, such as ``{"test": metric_test}``: shown beside the first.
+        group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
+            They share the points through ``store``, which it needs; rank 0 alone writes and draws.
+        steps: points along each axis; of a chain, along each of its pieces.
+        kind: what goes through the models: auto, chain (straight pieces), plane (of three) or volume (of four).
+            ``"auto"`` is the line through two models, the plane through three and the chain of four and more.
+        margin: how far to go beyond the models, as a part of their extent (default: 0 on lines, 0.2 on planes and in
+            volumes).
+        slices: planes of a volume that are drawn.
+        names: a name for each model; by default a, b, ...
+        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled.
+        points_per_pass: how many points share each operation.
+        samples_per_tile: how many samples are computed together, where batches may be cut.
+        channels_last: whether images have their channels innermost in memory.
+        plan: a plan to follow, such as the ``diagnostics["plan"]`` of an earlier landscape, instead of engine and the
+            three options before.
+        memory_budget: bytes for everything beyond the data and the directions (default: a quarter of what is free).
+        sampling: ``"grid"`` evaluates every point.
+        tol: evaluate fewer points and interpolate with an estimated error of so much of the range of the losses (0.01
+            is one percent); a needle narrower than the spacing of the points, about a sixth of the extent, can be
+            missed.
+        log_tol: whether the log-loss has to be within ``tol`` of its range as well.
+        tf32: let a GPU compute a quick preview with TensorFloat-32.
+        store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
+            it share the work.
+        progress: whether to show a progress bar.
+        device: where to compute; it must be the metric's device, which is the default.
+        batchnorm: statistics of BatchNorm: recalibrate (anew at each point), batch (of the data) or eval (those of the
+            first model). The activations between two models fit the statistics of neither, so that with those of one
+            end the loss in the middle is high for that reason alone (Garipov et al. 2018, appendix; Izmailov et al.
+            2018, section 3.2).
+        dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
+        dtype: float32 or float64 to evaluate a copy of the model and of the data in this precision. Models in bfloat16
+            or float16 need it: with 8 or 11 bits a surface has a few distinct losses only.
+        cap_loss: draw losses above this as capped. The saved losses are the true ones.
+        log: draw on a logarithmic scale.
+        cur_name: a name for the run, and for its files.
+        to_save: write the pictures, the numbers (npz) and the settings (JSON).
+        to_viz: show the picture.
+        viz_dir: folder for pictures (default: viz_results).
+        res_dir: folder for numbers and settings (default: analysis_results).
+
+    Returns:
+        a :class:`PathResult`.
+
+    Raises:
+        ValueError, TypeError: an argument is wrong, or the models are not of one architecture; the message names what
+            differs.
+
+    Source:
+        Goodfellow, Vinyals and Saxe (2015), section 2, for lines; Garipov et al. (2018), appendix, for planes; Frankle
+        et al. (2020), section 2, for barriers.
+
+    Example:
+        >>> from lla_func import from_loss
+        >>> well = from_loss(lambda theta, _: ((theta**2 - 1) ** 2).sum(), torch.ones(1, dtype=torch.float64))
+        >>> result = viz_path([-well.theta, well.theta], well, steps=11, to_save=False)
+        >>> round(result.barrier.value, 6), result.losses.tolist()
+        (1.0, [0.0, 0.0])
+    """
+    # The options, gathered by `make signatures`.
+    # fmt: off
+    interpolation = Interpolation(steps=steps, kind=kind, margin=margin, slices=slices, names=names)
+    evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
+        channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
+        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+    between = Between(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
+    picture = Picture(cap_loss=cap_loss, log=log, cur_name=cur_name)
+    output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
+    # fmt: on
+    with noticed():
+        asked = _checked(models, metric, also, group, interpolation, evaluation, between, picture, output)
+        return write_path(asked, _computed(asked))
+
+
+class PathRequest(NamedTuple):
+    """What a call of :func:`viz_path` asks for, checked.
+
+    Attributes:
+        models: with their objectives.
+        chart: the line, chain, plane or volume through them.
+        coords: where it is evaluated, [N, C].
+        places: the coordinates of the models, [n, C].
+        pairs: of which models barriers are sought, by number.
+        interpolation, evaluation, between, picture, output, group: the options.
+        name: of the files.
+        folders: for pictures and for numbers, None where nothing is written.
+        store: the folder of finished points.
+    """
+
+    models: Models
+    chart: Chart
+    coords: Tensor
+    places: Tensor
+    pairs: tuple[tuple[int, int], ...]
+    interpolation: Interpolation
+    evaluation: Evaluation
+    between: Between
+    picture: Picture
+    output: Output
+    group: Any
+    name: str
+    folders: tuple[Path, Path] | None
+    store: Path | None
+
+
+def _checked(
+    models: Any,
+    metric: Any,
+    also: Mapping[str, Any] | None,
+    group: Any,
+    interpolation: Interpolation,
+    evaluation: Evaluation,
+    between: Between,
+    picture: Picture,
+    output: Output,
+) -> PathRequest:
+    """The request of a call; what is left to check of options that are right by themselves."""
+    if group is not None:
+        instance("group", group, dist.ProcessGroup, "a torch.distributed process group, or None")
+        if evaluation.store is None:
+            raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
+    planned(evaluation)
+    name = file_name("cur_name", f"path_{file_name('cur_name', picture.cur_name)}")
+    found = models_from(models, metric, also, between, interpolation.names)
+    through = _chart_through(found, interpolation)
+    folders = folders_of(output, group)
+    store = None if evaluation.store is None else directory("store", evaluation.store)
+    count = len(found.thetas)
+    return PathRequest(
+        models=found,
+        chart=through,
+        coords=_coords(through, interpolation),
+        places=torch.tensor([through.points[each] for each in found.names], dtype=torch.float64),
+        pairs=tuple(pairwise(range(count)) if through.dim == 1 else combinations(range(count), 2)),
+        interpolation=interpolation,
+        evaluation=evaluation,
+        between=between,
+        picture=picture,
+        output=output,
+        group=group,
+        name=name,
+        folders=folders,
+        store=store,
+    )
+
+
+def _chart_through(models: Models, options: Interpolation) -> Chart:
+    count, dim = len(models.thetas), options.dim(len(models.thetas))
+    if dim > 1 and count != dim + 1:
+        raise ValueError(f"kind={options.kind!r} goes through {dim + 1} models, there are {count}")
+    makers: dict[int, Callable[..., Chart]] = {
+        1: chart.linear_interpolation if count == 2 else chart.polygonal_chain,
+        2: chart.planar_interpolation,
+        3: chart.spatial_interpolation,
+    }
+    return makers[dim](*models.thetas, labels=models.names)
+
+
+def _coords(through: Chart, options: Interpolation) -> Tensor:
+    """Where the chart is evaluated: along a line at the models themselves, too, and in a volume on the last one."""
+    places = torch.tensor(list(through.points.values()), dtype=torch.float64)
+    if through.dim == 1:
+        density = options.steps - 1
+        beyond = round((options.margin or 0.0) * float(places.max()) * density)
+        return (torch.arange(-beyond, int(places.max()) * density + beyond + 1).double() / density)[:, None]
+    margin = 0.2 if options.margin is None else options.margin
+    axes = []
+    for number, column in enumerate(places.T):
+        low, high = float(column.min()), float(column.max())
+        room = margin * (high - low) if number < 2 else 0.0
+        axes.append(torch.linspace(low - room, high + room, options.steps, dtype=torch.float64))
+    return chart.mesh(*axes)
+
+
+def _computed(asked: PathRequest) -> PathResult:
+    """The models' own losses, then the landscapes and their barriers, one metric after another."""
+    start = time.perf_counter()
+    models = asked.models
+    families = (asked.interpolation, asked.evaluation, asked.between, asked.picture, asked.output)
+    settings = {name: value for family in families for name, value in family.asdict().items()}
+    settings |= provenance(models.objectives[MAIN])
+    settings |= {"names": models.names, "thetas": [fingerprint(theta) for theta in models.thetas]}
+    losses, own = own_losses(models)
+    result = PathResult({}, models.names, asked.places, losses, own, (), settings, 0.0)
+    for name, objective in models.objectives.items():
+        folder = None if asked.store is None else asked.store / "_".join(re.findall(r"\w+", name))
+        options = asked.evaluation.asdict()
+        landscape = evaluate(objective, asked.chart, asked.coords, **options | {"store": folder})
+        found = [_barrier(asked, name, pair, landscape, options) for pair in asked.pairs]
+        result = replace(
+            result,
+            landscapes={**result.landscapes, name: landscape},
+            barriers=(*result.barriers, *found),
+            seconds=time.perf_counter() - start,
+        )
+        if asked.folders is not None:  # after each, so that an interruption loses no more than one
+            result.save(asked.folders[1] / f"{asked.name}.npz")
+    return result
+
+
+def _barrier(
+    asked: PathRequest, metric: str, pair: tuple[int, int], landscape: Any, options: Mapping[str, Any]
+) -> PairBarrier:
+    """The barrier between two models: on the line that was evaluated, or on one through these two."""
+    models = asked.models
+    objective, names = models.objectives[metric], (models.names[pair[0]], models.names[pair[1]])
+    if asked.chart.dim == 1:
+        ends = (float(pair[0]), float(pair[1]))
+        found = barrier(objective, asked.chart, landscape, between=ends)
+        at = found.at - pair[0]
+    else:
+        line = chart.linear_interpolation(*(models.thetas[i] for i in pair), labels=names)
+        plain = {**options, "store": None, "sampling": "grid", "tol": None, "log_tol": False}
+        found = barrier(objective, line, steps=asked.interpolation.steps, **plain)
+        at = found.at
+    return PairBarrier(metric, names, found.estimate, at, found.ends)
