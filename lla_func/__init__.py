@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from lla_func.facades import LandscapeResult, PathResult, SpectrumResult, load, viz_esd, viz_lla, viz_path
     from lla_func.geometry import chart, directions
     from lla_func.hessian import layerwise
-    from lla_func.landscape import Curvature, EngineFallbackWarning, Landscape, evaluate, store
+    from lla_func.landscape import (
+        Curvature,
+        EngineFallbackWarning,
+        Landscape,
+        barrier,
+        evaluate,
+        store,
+        variation,
+    )
     from lla_func.objective import Layout, Objective, from_loss, risk
     from lla_func.spectrum import Analysis, Operator, analyse, criteria, krylov
 
@@ -37,6 +45,7 @@ __all__ = [
     "PathResult",
     "SpectrumResult",
     "analyse",
+    "barrier",
     "chart",
     "criteria",
     "directions",
@@ -50,6 +59,7 @@ __all__ = [
     "risk",
     "spectrum",
     "store",
+    "variation",
     "viz_esd",
     "viz_lla",
     "viz_path",
@@ -59,7 +69,15 @@ _ROOMS = {
     "facades": ("LandscapeResult", "PathResult", "SpectrumResult", "load", "viz_esd", "viz_lla", "viz_path"),
     "geometry": ("chart", "directions"),
     "hessian": ("layerwise",),
-    "landscape": ("Curvature", "EngineFallbackWarning", "Landscape", "evaluate", "store"),
+    "landscape": (
+        "Curvature",
+        "EngineFallbackWarning",
+        "Landscape",
+        "barrier",
+        "evaluate",
+        "store",
+        "variation",
+    ),
     "objective": ("Layout", "Objective", "from_loss", "risk"),
     "spectrum": ("Analysis", "Operator", "analyse", "criteria", "krylov"),
 }

@@ -22,7 +22,7 @@ MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT /
 # What a user may rely on as ``from lla_func import ...``; a change here is a change of the interface.
 PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
-    Objective from_loss risk Layout Landscape evaluate EngineFallbackWarning Operator
+    Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
     chart directions products krylov spectrum criteria plots store
 """
 

@@ -1,4 +1,4 @@
-"""The front doors: viz_lla shows the loss around a point, viz_esd the Hessian there, viz_path the way between points."""
+"""The front doors: viz_lla shows the loss around a point, viz_path between points, viz_esd the Hessian at one."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from lla_func import plots
 from lla_func.facades._models import MAIN
 from lla_func.facades._path_result import PathResult, said
@@ -65,12 +67,12 @@ def figures(result: PathResult, *, slices: int = 4, **options: Any) -> Mapping[s
 
 def _profile(result: PathResult, **options: Any) -> Any:
     ax = plots.profiles(result.landscapes, **options)
-    for each in result.barriers:
-        if each.metric == MAIN:
-            left, right = (float(result.coordinates[result.names.index(name), 0]) for name in each.between)
-            ends = (left, each.ends[0]), (right, each.ends[1])
-            label = f"barrier {said(each.estimate)}"
-            plots.mark_barrier(ax, left + each.at * (right - left), ends, each.estimate.value, label)
+    found = [each for each in result.barriers if each.metric == MAIN]
+    for each in found:
+        left, right = (float(result.coordinates[result.names.index(name), 0]) for name in each.between)
+        ends = (left, each.ends[0]), (right, each.ends[1])
+        label = f"barrier\n{said(each.estimate)}" if len(found) == 1 else f"{each.estimate.value:.3g}"
+        plots.mark_barrier(ax, left + each.at * (right - left), ends, each.estimate.value, label)
     return ax.figure
 
 
@@ -93,10 +95,9 @@ def _slices(result: PathResult, count: int, **options: Any) -> Mapping[str, Any]
         planes, titles = plots.slices(volume, count=count)
         figure = plots.panel(planes, titles, style="contour", title=None if name == MAIN else name, **options)
         heights = volume.coords[:, 2].unique()
-        chosen = [float(title.rpartition("= ")[2]) for title in titles]
         within = float(heights[-1] - heights[0]) / max(len(planes) - 1, 1) / 2
+        chosen = heights[torch.linspace(0, len(heights) - 1, len(planes)).round().long()].tolist()
         for ax, plane, height in zip(figure.axes, planes, chosen, strict=False):
-            exact = float(heights[(heights - height).abs().argmin()])
-            plots.mark_points(ax, plane, at=exact, within=within)
+            plots.mark_points(ax, plane, at=height, within=within)
         drawn["slices" if name == MAIN else f"slices_{name}"] = figure
     return drawn

@@ -12,6 +12,7 @@ from lla_func.landscape._job import directory, load_landscape
 from lla_func.landscape._landscape import Landscape, axes, describe, surface
 from lla_func.landscape._manifest import MANIFEST
 from lla_func.landscape._manifest import read as read_manifest
+from lla_func.landscape._variation import variation
 
 __all__ = [
     "MANIFEST",
@@ -31,4 +32,5 @@ __all__ = [
     "read_manifest",
     "store",
     "surface",
+    "variation",
 ]

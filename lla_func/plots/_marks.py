@@ -22,6 +22,9 @@ DEVIATIONS = 2
 """A band is so many standard errors wide on either side."""
 
 HEADROOM = 0.08
+LIFT = 0.06
+PAPER = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
+"""What stands behind a name, so that it can be read on any color."""
 
 
 def profiles(
@@ -130,7 +133,7 @@ def mark_points(
             ha="center",
             fontsize="small",
             zorder=21,
-            bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0},
+            bbox=PAPER,
         )
 
 
@@ -165,7 +168,7 @@ def mark_barrier(
         zorder=15,
     )
     middle = math.sqrt(low * (low + height)) if ax.get_yscale() == "log" and low > 0 else low + height / 2
-    ax.annotate(label, (at, middle), xytext=(5, 0), textcoords="offset points", va="center", fontsize="small")
+    ax.text(at, middle, label, ha="center", va="center", fontsize="small", zorder=16, bbox=PAPER)
 
 
 def mark_heights(axes3d: Any, landscape: Landscape, losses: Sequence[float], look: Look) -> None:
@@ -175,7 +178,8 @@ def mark_heights(axes3d: Any, landscape: Landscape, losses: Sequence[float], loo
         height = float(scale.height(min(loss, scale.high)))
         if math.isfinite(height):
             axes3d.plot([place[0]], [place[1]], [height], zorder=20, **MARK)
-            axes3d.text(place[0], place[1], height, f" {name}", fontsize="small", zorder=21)
+            style = {"fontsize": "small", "zorder": 21, "ha": "center", "va": "bottom", "bbox": PAPER}
+            axes3d.text(place[0], place[1], height + LIFT * (scale.ends[1] - scale.ends[0]), name, **style)
 
 
 def _add_band(
