@@ -20,6 +20,7 @@ examples:
   lla eval --all_modes --name quickstart          the bundled LeNet and digits, several kinds of landscape
   lla eval --norm filter --steps 25 -np 1         one plane with filter-normalized random directions
   lla eval --loader my_loader.py --weights w.pth  your own model, data and loss
+  lla path a.pth b.pth                            the loss on the line through two models
   lla esd --name lenet                            the Hessian at random and at trained weights
   lla train -e 30 -lr 0.002 --name first          train LeNet on the digits, with a landscape after each epoch
 
@@ -39,6 +40,18 @@ examples:
   lla eval --loader resnet --data imagenet/val --batchnorm recalibrate --device cuda
   lla eval --steps 200 --batch_size 1797 --store big       go on after an interruption with lla eval --resume big
   torchrun --nproc-per-node=4 -m bridges eval --steps 200 --store big       four processes share the points
+"""
+
+PATH_EPILOG = """\
+The barrier is the height of the loss above the chord of its ends. BatchNorm is recalibrated at each point, at the
+models themselves, too. The loss is that of the loader's first batch without shuffling, as in lla eval.
+
+examples:
+  lla path a.pth b.pth --name two                the line from a to b, with its barrier
+  lla path a.pth b.pth --test --margin 0.5       beyond both ends, the test loss beside the training loss
+  lla path a.pth b.pth c.pth --steps 25          the plane through three models
+  lla path a.pth b.pth c.pth --kind chain        straight from each to the next
+  lla path None -1                               from random weights to the bundled ones
 """
 
 ESD_EPILOG = """\
@@ -187,6 +200,17 @@ def parser() -> argparse.ArgumentParser:
     options.long_jobs(evaluate)
     options.output(evaluate)
     options.ignored(evaluate, *options.TRAINING)
+
+    path = command(
+        "path",
+        "draw the loss between trained networks",
+        "Draws the loss between networks: on the line through two, the plane through three, the chain through more.",
+        PATH_EPILOG,
+    )
+    options.pipeline(path, weights=False)
+    options.between(path)
+    options.long_jobs(path)
+    options.output(path)
 
     esd = command(
         "esd",

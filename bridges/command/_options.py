@@ -73,7 +73,7 @@ def say_ignored(arguments: argparse.Namespace, *flags: str, by: str) -> None:
         print(text, file=sys.stderr)
 
 
-def pipeline(command: argparse.ArgumentParser, *, training: bool = False) -> None:
+def pipeline(command: argparse.ArgumentParser, *, training: bool = False, weights: bool = True) -> None:
     """Where the model, its weights and the data come from."""
     group = command.add_argument_group("model and data")
     loader = "lenet, mlp, resnet or template, or a Python file of your own, which is run"
@@ -83,12 +83,13 @@ def pipeline(command: argparse.ArgumentParser, *, training: bool = False) -> Non
         "(default: the bundled digits), for resnet a folder of images"
     )
     one(group, Kind("PATH"), "--data", help=data)
-    weights = "weights to start from, 'None' for random ones, -1 for the loader's own"
+    start = "weights to start from, 'None' for random ones, -1 for the loader's own"
     batch = "samples in a training step (default: 64)"
     if not training:
-        weights += " (default: the loader's own)"
+        start += " (default: the loader's own)"
         batch = "samples that the loss is taken over (default: the loader's own batch; for lenet and mlp 256 images)"
-    one(group, Kind("PATH"), "--weights", default="None" if training else None, help=weights)
+    if weights:
+        one(group, Kind("PATH"), "--weights", default="None" if training else None, help=start)
     one(group, Whole(), "--classes", help="outputs of the model (default: the loader's own)")
     one(group, Whole(), "--batch_size", help=batch)
     one(group, Whole(0, 2**64 - 1), "--seed", default=0, help="decides everything that is random")
@@ -115,6 +116,23 @@ def landscape(command: argparse.ArgumentParser) -> None:
     add(group, options.Evaluation, without=("store",))
     one(group, Flag(), "--plan", help="print how the work was cut, and what autotuning measured")
     add(command.add_argument_group("Hessian"), options.Hessian)
+
+
+def between(command: argparse.ArgumentParser) -> None:
+    """What to draw between and around models."""
+    command.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="weights files; 'None' for random ones, -1 for the loader's own",
+    )
+    group = command.add_argument_group("path")
+    test = "also the loss of the test data, where the loader splits them; the first one is then of the training data"
+    one(group, Flag(), "--test", help=test)
+    add(group, options.Interpolation, options.Picture, options.Between)
+    group = command.add_argument_group("evaluation")
+    add(group, options.Evaluation, without=("store",))
+    one(group, Flag(), "--plan", help="print how the work was cut, and what autotuning measured")
 
 
 def long_jobs(command: argparse.ArgumentParser) -> None:

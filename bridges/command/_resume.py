@@ -1,4 +1,4 @@
-"""Going on with a job of `lla eval` from its folder alone, without running code that the folder alone names."""
+"""Going on with a job of `lla eval` or `lla path` from its folder, without running code that only the folder names."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ def resumed(folder: str) -> Begun:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         begun = Begun(known["arguments"], known.get("loader"))
-        if not all(isinstance(text, str) for text in begun.arguments) or begun.arguments[:1] != ["eval"]:
-            raise ValueError("it holds no lla eval")
+        if not all(isinstance(text, str) for text in begun.arguments) or begun.arguments[:1] not in (
+            ["eval"],
+            ["path"],
+        ):
+            raise ValueError("it holds no lla eval or lla path")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"--resume {folder}: {str(path)!r} is damaged ({error}); repeat the command that began the job, with "

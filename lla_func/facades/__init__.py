@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lla_func.facades._landscape import check_request, viz_lla
-from lla_func.facades._path import viz_path
+from lla_func.facades._path import check_path, viz_path
 from lla_func.facades._path_result import PairBarrier, PathResult, load
 from lla_func.facades._result import LandscapeResult, SpectrumResult
 from lla_func.facades._spectrum import viz_esd
@@ -13,6 +13,7 @@ __all__ = [
     "PairBarrier",
     "PathResult",
     "SpectrumResult",
+    "check_path",
     "check_request",
     "load",
     "viz_esd",

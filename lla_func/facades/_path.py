@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from itertools import combinations, pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import Any
 
 from lla_func._torch import noticed
-from lla_func.errors import instance
-from lla_func.facades._common import folders_of, provenance
-from lla_func.facades._models import MAIN, Models, models_from, own_losses
+from lla_func.facades._common import provenance
+from lla_func.facades._models import MAIN, own_losses
+from lla_func.facades._path_request import PathRequest, checked_path
 from lla_func.facades._path_result import PairBarrier, PathResult
 from lla_func.facades._path_writing import write_path
-from lla_func.files import file_name, fingerprint
-from lla_func.geometry import Chart, chart
-from lla_func.landscape import barrier, directory, evaluate, planned
-from lla_func.options import Between, Evaluation, Interpolation, Output, Picture
+from lla_func.files import fingerprint
+from lla_func.geometry import chart
+from lla_func.landscape import Landscape, barrier, evaluate
+from lla_func.options import VIZ_PATH, Between, Evaluation, Interpolation, Output, Picture
 
 
 def viz_path(
@@ -86,7 +82,7 @@ def viz_path(
             volumes).
         slices: planes of a volume that are drawn.
         names: a name for each model; by default a, b, ...
-        engine: how the points are computed: auto (by a trial), loop, vmap, hoisted or compiled.
+        engine: how the points are computed: auto (by autotuning), loop, vmap, hoisted or compiled.
         points_per_pass: how many points share each operation.
         samples_per_tile: how many samples are computed together, where batches may be cut.
         channels_last: whether images have their channels innermost in memory.
@@ -147,108 +143,24 @@ def viz_path(
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
     with noticed():
-        asked = _checked(models, metric, also, group, interpolation, evaluation, between, picture, output)
+        families = (interpolation, evaluation, between, picture, output)
+        asked = checked_path(models, metric, also, group, families)
         return write_path(asked, _computed(asked))
 
 
-class PathRequest(NamedTuple):
-    """What a call of :func:`viz_path` asks for, checked.
+def check_path(*operands: Any, **options: Any) -> PathRequest:
+    """Checks what a call of :func:`viz_path` with these arguments asks for, and evaluates nothing.
 
-    Attributes:
-        models: with their objectives.
-        chart: the line, chain, plane or volume through them.
-        coords: where it is evaluated, [N, C].
-        places: the coordinates of the models, [n, C].
-        pairs: of which models barriers are sought, by number.
-        interpolation, evaluation, between, picture, output, group: the options.
-        name: of the files.
-        folders: for pictures and for numbers, None where nothing is written.
-        store: the folder of finished points.
+    Raises:
+        ValueError, TypeError: as :func:`viz_path`.
     """
-
-    models: Models
-    chart: Chart
-    coords: Tensor
-    places: Tensor
-    pairs: tuple[tuple[int, int], ...]
-    interpolation: Interpolation
-    evaluation: Evaluation
-    between: Between
-    picture: Picture
-    output: Output
-    group: Any
-    name: str
-    folders: tuple[Path, Path] | None
-    store: Path | None
-
-
-def _checked(
-    models: Any,
-    metric: Any,
-    also: Mapping[str, Any] | None,
-    group: Any,
-    interpolation: Interpolation,
-    evaluation: Evaluation,
-    between: Between,
-    picture: Picture,
-    output: Output,
-) -> PathRequest:
-    """The request of a call; what is left to check of options that are right by themselves."""
-    if group is not None:
-        instance("group", group, dist.ProcessGroup, "a torch.distributed process group, or None")
-        if evaluation.store is None:
-            raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
-    planned(evaluation)
-    name = file_name("cur_name", f"path_{file_name('cur_name', picture.cur_name)}")
-    found = models_from(models, metric, also, between, interpolation.names)
-    through = _chart_through(found, interpolation)
-    folders = folders_of(output, group)
-    store = None if evaluation.store is None else directory("store", evaluation.store)
-    count = len(found.thetas)
-    return PathRequest(
-        models=found,
-        chart=through,
-        coords=_coords(through, interpolation),
-        places=torch.tensor([through.points[each] for each in found.names], dtype=torch.float64),
-        pairs=tuple(pairwise(range(count)) if through.dim == 1 else combinations(range(count), 2)),
-        interpolation=interpolation,
-        evaluation=evaluation,
-        between=between,
-        picture=picture,
-        output=output,
-        group=group,
-        name=name,
-        folders=folders,
-        store=store,
+    call = inspect.signature(viz_path).bind(*operands, **options)
+    call.apply_defaults()
+    given = call.arguments
+    made: Any = tuple(
+        family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_PATH
     )
-
-
-def _chart_through(models: Models, options: Interpolation) -> Chart:
-    count, dim = len(models.thetas), options.dim(len(models.thetas))
-    if dim > 1 and count != dim + 1:
-        raise ValueError(f"kind={options.kind!r} goes through {dim + 1} models, there are {count}")
-    makers: dict[int, Callable[..., Chart]] = {
-        1: chart.linear_interpolation if count == 2 else chart.polygonal_chain,
-        2: chart.planar_interpolation,
-        3: chart.spatial_interpolation,
-    }
-    return makers[dim](*models.thetas, labels=models.names)
-
-
-def _coords(through: Chart, options: Interpolation) -> Tensor:
-    """Where the chart is evaluated: along a line at the models themselves, too, and in a volume on the last one."""
-    places = torch.tensor(list(through.points.values()), dtype=torch.float64)
-    if through.dim == 1:
-        density = options.steps - 1
-        beyond = round((options.margin or 0.0) * float(places.max()) * density)
-        return (torch.arange(-beyond, int(places.max()) * density + beyond + 1).double() / density)[:, None]
-    margin = 0.2 if options.margin is None else options.margin
-    axes = []
-    for number, column in enumerate(places.T):
-        low, high = float(column.min()), float(column.max())
-        room = margin * (high - low) if number < 2 else 0.0
-        axes.append(torch.linspace(low - room, high + room, options.steps, dtype=torch.float64))
-    return chart.mesh(*axes)
+    return checked_path(given["models"], given["metric"], given["also"], given["group"], made)
 
 
 def _computed(asked: PathRequest) -> PathResult:
@@ -278,7 +190,7 @@ def _computed(asked: PathRequest) -> PathResult:
 
 
 def _barrier(
-    asked: PathRequest, metric: str, pair: tuple[int, int], landscape: Any, options: Mapping[str, Any]
+    asked: PathRequest, metric: str, pair: tuple[int, int], landscape: Landscape, options: Mapping[str, Any]
 ) -> PairBarrier:
     """The barrier between two models: on the line that was evaluated, or on one through these two."""
     models = asked.models

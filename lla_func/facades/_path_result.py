@@ -94,14 +94,15 @@ class PathResult:
         """The losses and barriers as a short table, for a notebook; arrays are in the attributes."""
         points = sum(len(landscape.losses) for landscape in self.landscapes.values())
         rows = [f"PathResult: {points} points in {self.seconds:.1f} s, {self.landscape.chart['kind']}"]
-        rows += [
-            f"  {name:<24}loss {loss:.6g}"
-            for name, loss in zip(self.names, self.losses.tolist(), strict=True)
+        cells = [
+            (name, f"loss {loss:.6g}") for name, loss in zip(self.names, self.losses.tolist(), strict=True)
         ]
         for each in self.barriers:
-            what = f"barrier {each.between[0]} to {each.between[1]}"
-            label = what if each.metric == MAIN else f"{what}, {each.metric}"
-            rows.append(f"  {label:<24}{said(each.estimate)} ({each.estimate.note})")
+            metric = "" if each.metric == MAIN else f", {each.metric}"
+            label = f"barrier {each.between[0]} to {each.between[1]}{metric}"
+            cells.append((label, f"{said(each.estimate)} ({each.estimate.note})"))
+        width = max(len(label) for label, _ in cells) + 2
+        rows += [f"  {label:<{width}}{text}" for label, text in cells]
         return "\n".join([*rows, *files_line(self.paths)])
 
     def save(self, path: str | Path) -> Path:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from lla_func import plots
 from lla_func.facades._models import MAIN
+from lla_func.facades._path_request import PathRequest
 from lla_func.facades._path_result import PathResult, said
+from lla_func.files import save_json
 from lla_func.hessian import is_first
-from lla_func.landscape import store
-
-if TYPE_CHECKING:
-    from lla_func.facades._path import PathRequest
 
 
 def write_path(asked: PathRequest, result: PathResult) -> PathResult:
@@ -37,7 +35,7 @@ def write_path(asked: PathRequest, result: PathResult) -> PathResult:
                 for each in result.barriers
             ],
         }
-        paths["settings"] = store.save_json(numbers / f"{asked.name}.json", record)
+        paths["settings"] = save_json(numbers / f"{asked.name}.json", record)
     show = asked.output.to_viz and is_first(asked.group)
     if pictures is None and not show:
         return replace(result, paths=paths)
