@@ -18,7 +18,10 @@ from lla_func.spectrum import Estimate
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 TOLERANCE = 1e-5
-"""The part of the barrier that a further step may still promise when the search ends."""
+"""The search ends when no more than this part of the barrier can be missing."""
+
+COARSE = 1e-4
+"""The same beside an end, which is no rise by itself, as a part of the largest distance from the chord."""
 
 MOST_STEPS = 40
 CANDIDATES = 3
@@ -117,19 +120,21 @@ def barrier(
     best = _Found(start, 0.0, 0.0)
     for index in _maxima(heights):
         left, right = ts[max(index - 1, 0)], ts[min(index + 1, len(ts) - 1)]
-        found = _maximum(lambda t: loss(t) - chord(t), left, right, ts[index], floor=rounding)
+        inner = 0 < index < len(ts) - 1
+        floor = rounding if inner else max(rounding, COARSE * max(map(abs, heights)))
+        found = _maximum(lambda t: loss(t) - chord(t), left, right, ts[index], floor=floor)
         best = max(best, found, key=lambda each: each.height)
     if not math.isfinite(best.height):
         return _unbounded([best.at], [best.height], ends)
     flat = best.height <= rounding
-    error = 0.0 if flat and best.height == 0 else best.error + rounding
+    error = best.error + rounding
     note = "no barrier" if flat else f"at {best.at:.4g} on [{start:g}, {end:g}]"
-    settled = error <= max(10 * TOLERANCE * best.height, 2 * rounding)
+    settled = error <= TOLERANCE * best.height + 2 * rounding
     return Barrier(Estimate(best.height, error, converged=settled, note=note), best.at, ends)
 
 
 class _Found(NamedTuple):
-    """The maximum in a bracket: where, how high, and how much more a parabola promises."""
+    """The maximum in a bracket: where, how high, and how much higher it may be."""
 
     at: float
     height: float
@@ -146,7 +151,7 @@ def _maxima(heights: list[float]) -> list[int]:
 def _maximum(
     height: Callable[[float], float], left: float, right: float, middle: float, *, floor: float
 ) -> _Found:
-    """Golden sections (Kiefer 1953) of a bracket, until a parabola promises no more; then its top.
+    """Golden sections (Kiefer 1953) of a bracket, until there is no room above the best point; then a parabola's top.
 
     Args:
         height: the function.
@@ -158,7 +163,7 @@ def _maximum(
     low, high = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
     seen |= {t: height(t) for t in (low, high)}
     for _ in range(MOST_STEPS):
-        if _promised(seen)[1] <= max(TOLERANCE * max(seen.values()), floor):
+        if _room(seen) <= max(TOLERANCE * max(seen.values()), floor):
             break
         if seen[low] >= seen[high]:
             right, high = high, low
@@ -168,27 +173,38 @@ def _maximum(
             left, low = low, high
             high = left + GOLDEN * (right - left)
             seen[high] = height(high)
-    top, gain = _promised(seen)
-    promised = max(seen.values()) + gain
+    error = _room(seen)
+    top = _top(seen)
     seen[top] = height(top)
     at = max(seen, key=lambda t: seen[t])
-    return _Found(at, seen[at], abs(promised - seen[at]))
+    return _Found(at, seen[at], error)
 
 
-def _promised(seen: dict[float, float]) -> tuple[float, float]:
-    """Where the parabola through the best point and its neighbors is highest, and how much higher than that point."""
+def _around(seen: dict[float, float]) -> tuple[float, float, float]:
+    """The best point and its neighbors; of an end, the two next to it."""
     ts = sorted(seen)
     index = max(range(len(ts)), key=lambda i: seen[ts[i]])
     index = min(max(index, 1), len(ts) - 2)
-    (a, b, c), best = ts[index - 1 : index + 2], max(seen.values())
+    return ts[index - 1], ts[index], ts[index + 1]
+
+
+def _room(seen: dict[float, float]) -> float:
+    """How much higher the maximum may be than the best point: what a concave function, smooth or not, allows."""
+    a, b, c = _around(seen)
+    before, after = (seen[b] - seen[a]) / (b - a), (seen[c] - seen[b]) / (c - b)
+    best = max(seen.values())
+    beyond = max(seen[b] + max(before, 0) * (c - b), seen[b] + max(-after, 0) * (b - a))
+    return max(beyond - best, 0.0)
+
+
+def _top(seen: dict[float, float]) -> float:
+    """Where the parabola through the best point and its neighbors is highest."""
+    a, b, c = _around(seen)
     before, after = (seen[b] - seen[a]) / (b - a), (seen[c] - seen[b]) / (c - b)
     bend = (after - before) / (c - a)
     if not bend < 0:
-        top = max((a, b, c), key=lambda t: seen[t])
-        return top, 0.0
-    top = min(max((a + b) / 2 - before / (2 * bend), a), c)
-    value = seen[a] + before * (top - a) + bend * (top - a) * (top - b)
-    return top, max(value - best, 0.0)
+        return max((a, b, c), key=lambda t: seen[t])
+    return min(max((a + b) / 2 - before / (2 * bend), a), c)
 
 
 def _unbounded(ts: list[float], heights: list[float], ends: tuple[float, float]) -> Barrier:
