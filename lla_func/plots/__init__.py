@@ -26,6 +26,7 @@ from lla_func.plots._look import Look
 from lla_func.plots._marks import mark_barrier, mark_heights, mark_points, profiles
 from lla_func.plots._panel import panel, slices
 from lla_func.plots._spectrum import density
+from lla_func.plots._spread import spread
 from lla_func.plots._surface import surface3d
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "save",
     "show",
     "slices",
+    "spread",
     "surface3d",
 ]

@@ -187,7 +187,9 @@ def _add_band(
 ) -> None:
     order = landscape.coords[:, 0].argsort().numpy()
     x, losses = landscape.coords[order, 0].numpy(), landscape.losses[order].numpy()
-    low, top = losses - width[order], losses + width[order]
+    width = np.where(np.isfinite(losses) & np.isfinite(width[order]), width[order], np.nan)
+    losses = np.where(np.isfinite(losses), losses, np.nan)
+    low, top = losses - width, losses + width
     if log:
         low = np.where(low > 0, low, np.nanmin(losses[losses > 0]) / 10 if (losses > 0).any() else np.nan)
     shown = np.isfinite(low) & np.isfinite(top) & (losses <= high)
