@@ -15,7 +15,7 @@ from torch import nn
 
 from bridges import metrics
 from bridges.command._cli import parser
-from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla
+from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla, viz_path
 from lla_func.hessian import KERNELS
 from lla_func.landscape.engines import ENGINES
 from tests.command import run
@@ -25,11 +25,13 @@ FUNCTIONS = {
     "evaluate": (evaluate, (options.Evaluation,)),
     "viz_lla": (viz_lla, options.VIZ_LLA),
     "viz_esd": (viz_esd, options.VIZ_ESD),
+    "viz_path": (viz_path, options.VIZ_PATH),
 }
 COMMANDS = {
     "eval": options.VIZ_LLA,
     "train": options.VIZ_LLA,
     "esd": options.VIZ_ESD,
+    "path": options.VIZ_PATH,
 }
 ELSEWHERE = {
     ("train", "store"),

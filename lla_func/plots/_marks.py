@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLORS = ("#31688e", "#d95f02", "#1b9e77", "#7570b3", "#e6ab02", "#66a61e")
-DEVIATIONS = 2
-"""A band is so many standard errors wide on either side."""
-
 HEADROOM = 0.08
 LIFT = 0.06
 PAPER = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.8, "linewidth": 0}
@@ -31,18 +28,16 @@ def profiles(
     landscapes: Mapping[str, Landscape],
     ax: Axes | None = None,
     *,
-    spread: str = f"± {DEVIATIONS} standard errors",
-    deviations: float = DEVIATIONS,
+    band: str = "standard error over data",
     **options: Any,
 ) -> Axes:
     """Draws several losses along one line, each with the band of its errors, and the points on it by their names.
 
     Args:
         landscapes: meshes of the same one coordinate, by the names for the legend. A landscape that has
-            ``errors["loss"]`` gets a band.
+            ``errors["loss"]`` gets a band so wide on either side.
         ax: by default those of a new figure.
-        spread: what the bands are, for the legend.
-        deviations: how many errors wide a band is on either side.
+        band: what the bands are, for the legend.
         options: of the picture (:class:`lla_func.plots.Look`).
 
     Returns:
@@ -73,15 +68,15 @@ def profiles(
     banded = False
     for (name, landscape), color in zip(landscapes.items(), _colors(len(every)), strict=True):
         before = len(ax.lines)
-        profile(landscape, ax, **options)
+        profile(landscape._replace(errors={}), ax, **options)
         curve = next(line for line in ax.lines[before:] if line.get_linewidth() == 1.8)
         curve.set_color(color)
         entries.append(Line2D([], [], color=color, linewidth=1.8, label=name))
         if (error := landscape.errors.get("loss")) is not None:
-            _add_band(ax, landscape, deviations * error.numpy(), scale.high, color, log=look.log)
+            _add_band(ax, landscape, error.numpy(), scale.high, color, log=look.log)
             banded = True
     if banded:
-        entries.append(Patch(facecolor="0.5", alpha=0.25, label=spread))
+        entries.append(Patch(facecolor="0.5", alpha=0.25, label=band))
     mark_points(ax, every[0], heights=True, high=scale.high)
     if look.legend:
         add_legend(ax, entries + keys(scale, every), below=-0.16)

@@ -50,7 +50,7 @@ def spread(landscape: Landscape, **options: Any) -> Figure:
     mean = landscape._replace(errors={"loss": deviation})
     if landscape.coords.shape[1] == 1:
         name = f"mean of {count} random lines"
-        ax = profiles({name: mean}, spread="± standard deviation", deviations=1, **options)
+        ax = profiles({name: mean}, band="standard deviation", **options)
         if not options.get("log"):
             for column in landscape.metrics["each"].T:
                 ax.plot(landscape.coords[:, 0], column, **EACH)

@@ -39,14 +39,14 @@ def test_models_are_marked_by_name_at_their_losses():
     assert marks == [(0, 1), (1, 1)]
 
 
-def test_errors_over_data_are_a_band_of_two_of_them():
+def test_errors_over_data_are_a_band():
     ax = plots.profiles({"train": LINE._replace(errors={"loss": torch.full((11,), 0.25).double()})})
     (band,) = ax.collections
     heights = band.get_paths()[0].vertices[:, 1]
-    assert heights.min() == pytest.approx(0.5)
-    assert heights.max() == pytest.approx(1.25 + 0.5)
-    assert ax.get_ylim()[0] < 0.5
-    assert legend(ax) == ["train", "± 2 standard errors"]
+    assert heights.min() == pytest.approx(0.75)
+    assert heights.max() == pytest.approx(1.25 + 0.25)
+    assert ax.get_ylim()[0] < 0.75
+    assert legend(ax) == ["train", "standard error over data"]
 
 
 @pytest.mark.parametrize("options", [{"log": True}, {"cap": 1.1}, {"log": True, "cap": 1.1}])
@@ -117,7 +117,7 @@ def test_models_off_a_slice_are_hollow_and_say_how_far():
 def test_variation_is_drawn_as_a_band_or_as_two_panels():
     start = objective("mlp")
     line = plots.spread(variation(start, count=3, steps=5, seed=0))
-    assert legend(line.axes[0])[:2] == ["mean of 3 random lines", "± standard deviation"]
+    assert legend(line.axes[0])[:2] == ["mean of 3 random lines", "standard deviation"]
     plane = plots.spread(variation(start, count=2, dim=2, steps=4, seed=0), cap=3.0)
     assert [ax.get_title() for ax in plane.axes[:2]] == ["mean of 2 random planes", "standard deviation"]
     plane.canvas.draw()
