@@ -1,8 +1,8 @@
 """Claim: lines and planes through models have the values of the peer, a documented step apart, and take no longer.
 
-``linear_interpolation`` and ``planar_interpolation`` of loss-landscapes (PyPI) take a step before each evaluation: of a
-line from a to b with S steps they give the losses at t = 1/S, ..., 1, without a. The columns of their planes are shifted
-by one step where their number is even and not where it is odd. Ours are evaluated at these very points. Each row is a
+``linear_interpolation`` and ``planar_interpolation`` of loss-landscapes (PyPI) take a step before each evaluation: of
+a line from a to b with S steps they give the losses at t = 1/S, ..., 1, without a. The columns of their planes are
+shifted by one step where their number is even and not where it is odd. Ours are evaluated at these very points. Each row is a
 whole job, from the models to all losses, interleaved, the median of three.
 """
 
@@ -24,10 +24,9 @@ from lla_func.landscape import evaluate
 
 ROWS = (
     ("lenet", 2048, 40, True),
-    ("lenet", 2048, 40, False),
+    ("lenet", 256, 20, False),
     ("mlp", 2048, 40, True),
-    ("mlp", 2048, 40, False),
-    ("lenet", 64, 20, False),
+    ("mlp", 512, 20, False),
     ("encoder", 64, 20, True),
     ("resnet", 64, 12, True),
 )
