@@ -2,8 +2,8 @@
 
 ``linear_interpolation`` and ``planar_interpolation`` of loss-landscapes (PyPI) take a step before each evaluation: of
 a line from a to b with S steps they give the losses at t = 1/S, ..., 1, without a. The columns of their planes are
-shifted by one step where their number is even and not where it is odd. Ours are evaluated at these very points. Each row is a
-whole job, from the models to all losses, interleaved, the median of three.
+shifted by one step where their number is even and not where it is odd. Ours are evaluated at these very points. Each
+row is a whole job, from the models to all losses, interleaved, the median of three.
 """
 
 from __future__ import annotations

@@ -9,14 +9,13 @@ from typing import Any
 
 from bridges import loaders
 from bridges.command import _options as options
-from bridges.command._pipeline import described, device_of, first_batch, metric_of, model_of, together
+from bridges.command._pipeline import announce, device_of, first_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
 from bridges.command._resume import remember
 from lla_func import viz_path
 from lla_func.facades import check_path
 from lla_func.files import file_name
 from lla_func.landscape import describe
-from lla_func.objective import samples
 from lla_func.options import VIZ_PATH
 
 
@@ -44,8 +43,7 @@ def run(arguments: Namespace) -> None:
             for name, (inputs, target) in batches.items()
         }
         metric = metrics.pop("loss")
-        counts = " and ".join(f"{samples(batch)}" for batch in batches.values())
-        print(f"{len(models)} x {described(models[0])}, {counts} samples, {device}{together(team)}")
+        announce(models[0], batches["loss"], device, team)
         asked: dict[str, Any] = options.given(arguments, *VIZ_PATH) | {
             "also": metrics or None,
             "names": _names(arguments.models),

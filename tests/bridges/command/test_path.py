@@ -37,7 +37,7 @@ def test_path_gives_what_viz_path_does(files, capsys):
     expected = viz_path(models, metric, steps=3, to_save=False, engine="loop")
     assert torch.equal(result.landscape.losses, expected.landscape.losses)
     assert result.names == ("a", "b")
-    assert "2 x MLP" in output
+    assert "MLP, " in output
     assert "barrier a to b" in output
     assert all(
         Path(line.removeprefix("wrote ")).is_file() for line in output.splitlines() if "wrote " in line
