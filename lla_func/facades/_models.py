@@ -64,10 +64,10 @@ def models_from(
             f"models has {len(items)} model{'s' * (len(items) != 1)}; pass two or more (viz_lla shows what is around "
             "one)"
         )
-    known = _names(given, len(items))
+    known = names_of(given, len(items))
     asked = {MAIN: metric, **_further(also)}
     if isinstance(metric, Objective):
-        return _points(items, asked, setup, known)
+        return _points(items, _given(asked, setup), setup, known)
     for name, item in zip(known, items, strict=True):
         if isinstance(item, (Tensor, Mapping)) or not hasattr(item, "parameters"):
             raise TypeError(
@@ -85,6 +85,31 @@ def models_from(
     main = objectives[MAIN]
     thetas = [main.theta, *(objective_of(item, asked[MAIN], setup).theta for item in items[1:])]
     return Models(known, tuple(thetas), _fitting(objectives), tuple(items), asked[MAIN], setup)
+
+
+def points_of(
+    thetas: Sequence[Tensor],
+    metric: Any,
+    also: Mapping[str, Any] | None,
+    like: Any,
+    setup: Setup,
+    given: Sequence[str] | None,
+) -> Models:
+    """Points in weight space whose model is not known to them: of an Objective, or of the model ``like``.
+
+    Raises:
+        ValueError, TypeError: there is neither, or the points do not fit it.
+    """
+    known = names_of(given, len(thetas))
+    asked = {MAIN: metric, **_further(also)}
+    if isinstance(metric, Objective):
+        if like is not None:
+            raise ValueError("like= is not used with an Objective, which knows its model; leave it out")
+        return _points(thetas, _given(asked, setup), setup, known)
+    if like is None:
+        raise ValueError("like= is missing: pass the model that this is of, or an Objective as the metric")
+    made = {name: objective_of(like, metric_of(each), setup) for name, each in asked.items()}
+    return _points(thetas, made, setup, known)
 
 
 def own_losses(models: Models) -> tuple[Tensor, Tensor]:
@@ -144,15 +169,21 @@ def _explain(models: Models, index: int, own: float, here: float) -> None:
     raise ValueError(f"{said}. They differ in {reason}")
 
 
-def _points(items: list[Any], asked: Mapping[str, Any], setup: Setup, known: tuple[str, ...]) -> Models:
-    """Vectors under Objectives."""
+def _given(asked: Mapping[str, Any], setup: Setup) -> Mapping[str, Objective]:
+    """The Objectives that came instead of metrics, checked."""
     if wrong := [name for name, each in asked.items() if not isinstance(each, Objective)]:
         raise TypeError(
             f"also[{wrong[0]!r}] is no Objective, but metric is one; pass Objectives only, or metrics only"
         )
-    if setup.batchnorm == "recalibrate":  # the default, which an Objective has no say in
-        setup = replace(setup, batchnorm="eval")
-    objectives = {name: objective_of(each, None, setup) for name, each in asked.items()}
+    # The default, since an Objective has made up its mind; what else was asked for is refused.
+    plain = replace(setup, batchnorm="eval") if setup.batchnorm == "recalibrate" else setup
+    return {name: objective_of(each, None, plain) for name, each in asked.items()}
+
+
+def _points(
+    items: Sequence[Any], objectives: Mapping[str, Objective], setup: Setup, known: tuple[str, ...]
+) -> Models:
+    """Vectors, or named tensors, as points of objectives."""
     thetas = tuple(
         theta_from(f"model {name!r}", item, objectives[MAIN]) for name, item in zip(known, items, strict=True)
     )
@@ -184,7 +215,8 @@ def _further(also: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(also)
 
 
-def _names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
+def names_of(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """The names of so many models: those given, or a, b, ..."""
     if given is None:
         return tuple(chr(ord("a") + i) if count <= 26 else f"model {i + 1}" for i in range(count))
     known = names("names", given)

@@ -27,6 +27,7 @@ def viz_path(
     metric: Any = None,
     *,
     also: Mapping[str, Any] | None = None,
+    like: Any = None,
     group: Any = None,
     steps: int = 41,
     kind: str = "auto",
@@ -69,10 +70,13 @@ def viz_path(
     of the model after ``update_bn``, not with its stored statistics, which ``own_losses`` has.
 
     Args:
-        models: two or more modules; or, with an Objective as the metric, vectors [P] or named tensors.
+        models: two or more modules; or, with an Objective as the metric, vectors [P] or named tensors; or a curve
+            that was fitted between two of them (:func:`lla_func.connect`), which is shown with the straight line
+            beside it, or with ``kind="plane"`` on the surface that it lies on.
         metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, as in
             :func:`lla_func.viz_lla`; or an :class:`~lla_func.Objective`.
         also: further metrics, or Objectives, by name, such as ``{"test": metric_test}``: shown beside the first.
+        like: the model of a curve, where the metric is no Objective.
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
             They share the points through ``store``, which it needs; rank 0 alone writes and draws.
         steps: points along each axis; of a chain, along each of its pieces.
@@ -144,7 +148,7 @@ def viz_path(
     # fmt: on
     with noticed():
         families = (interpolation, evaluation, between, picture, output)
-        asked = checked_path(models, metric, also, group, families)
+        asked = checked_path(models, metric, also, like, group, families)
         return write_path(asked, _computed(asked))
 
 
@@ -160,24 +164,27 @@ def check_path(*operands: Any, **options: Any) -> PathRequest:
     made: Any = tuple(
         family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_PATH
     )
-    return checked_path(given["models"], given["metric"], given["also"], given["group"], made)
+    names = ("models", "metric", "also", "like", "group")
+    models, metric, also, like, group = (given[name] for name in names)
+    return checked_path(models, metric, also, like, group, made)
 
 
 def _computed(asked: PathRequest) -> PathResult:
     """The models' own losses, then the landscapes and their barriers, one metric after another."""
     start = time.perf_counter()
-    models = asked.models
+    course = asked.course
+    models = course.models
     families = (asked.interpolation, asked.evaluation, asked.between, asked.picture, asked.output)
     settings = {name: value for family in families for name, value in family.asdict().items()}
     settings |= provenance(models.objectives[MAIN])
     settings |= {"names": models.names, "thetas": [fingerprint(theta) for theta in models.thetas]}
     losses, own = own_losses(models)
-    result = PathResult({}, models.names, asked.places, losses, own, (), settings, 0.0)
+    result = PathResult({}, models.names, course.places, losses, own, (), settings, 0.0, more=course.more)
     for name, objective in models.objectives.items():
         folder = None if asked.store is None else asked.store / "_".join(re.findall(r"\w+", name))
         options = asked.evaluation.asdict()
-        landscape = evaluate(objective, asked.chart, asked.coords, **options | {"store": folder})
-        found = [_barrier(asked, name, pair, landscape, options) for pair in asked.pairs]
+        landscape = evaluate(objective, course.charts[name], course.coords, **options | {"store": folder})
+        found = [_barrier(asked, name, pair, landscape, options) for pair in course.pairs]
         result = replace(
             result,
             landscapes={**result.landscapes, name: landscape},
@@ -193,11 +200,11 @@ def _barrier(
     asked: PathRequest, metric: str, pair: tuple[int, int], landscape: Landscape, options: Mapping[str, Any]
 ) -> PairBarrier:
     """The barrier between two models: on the line that was evaluated, or on one through these two."""
-    models = asked.models
+    models, through = asked.course.models, asked.course.charts[metric]
     objective, names = models.objectives[metric], (models.names[pair[0]], models.names[pair[1]])
-    if asked.chart.dim == 1:
+    if through.dim == 1:
         ends = (float(pair[0]), float(pair[1]))
-        found = barrier(objective, asked.chart, landscape, between=ends)
+        found = barrier(objective, through, landscape, between=ends)
         at = found.at - pair[0]
     else:
         line = chart.linear_interpolation(*(models.thetas[i] for i in pair), labels=names)

@@ -80,7 +80,7 @@ class PathResult:
         """The barrier of the first metric; where there are several pieces, the highest."""
         found = [each.estimate for each in self.barriers if each.metric == MAIN]
         if not found:
-            raise AttributeError("there is no barrier here: it is a number between two models")
+            raise ValueError("there is no barrier here: it is a number between two models")
         unknown = [each for each in found if each.value != each.value]
         return unknown[0] if unknown else max(found, key=lambda each: each.value)
 

@@ -82,6 +82,8 @@ def _planes(result: PathResult, **options: Any) -> Mapping[str, Any]:
     look = plots.Look(**options)
     for number, landscape in enumerate(panels[0]):
         plots.mark_points(flat.axes[number], landscape)
+        if "path" in result.more:
+            flat.axes[number].plot(*result.more["path"].T, color="white", linewidth=1.6, zorder=10)
         if number == 0:  # the height of the models is known of the first metric
             plots.mark_heights(steep.axes[number], landscape, result.losses.tolist(), look)
     return {"contour": flat, "surface": steep}
