@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from lla_func import hessian as products
     from lla_func import plots as plots
     from lla_func import spectrum as spectrum
-    from lla_func.facades import LandscapeResult, PathResult, SpectrumResult, load, viz_esd, viz_lla, viz_path
+    from lla_func.facades import (
+        LandscapeResult,
+        PathResult,
+        SpectrumResult,
+        load,
+        sharpness,
+        viz_esd,
+        viz_lla,
+        viz_path,
+    )
     from lla_func.geometry import chart, directions
     from lla_func.hessian import layerwise
     from lla_func.landscape import (
@@ -57,6 +66,7 @@ __all__ = [
     "plots",
     "products",
     "risk",
+    "sharpness",
     "spectrum",
     "store",
     "variation",
@@ -66,7 +76,16 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "facades": ("LandscapeResult", "PathResult", "SpectrumResult", "load", "viz_esd", "viz_lla", "viz_path"),
+    "facades": (
+        "LandscapeResult",
+        "PathResult",
+        "SpectrumResult",
+        "load",
+        "sharpness",
+        "viz_esd",
+        "viz_lla",
+        "viz_path",
+    ),
     "geometry": ("chart", "directions"),
     "hessian": ("layerwise",),
     "landscape": (

@@ -23,7 +23,7 @@ MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT /
 PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
     Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
-    chart directions products krylov spectrum criteria plots store
+    chart directions products krylov spectrum criteria plots store sharpness
 """
 
 
@@ -131,6 +131,7 @@ ROOMS = (  # imports go up this table only: a room may use those before it
     "lla_func.hessian",
     "lla_func.landscape.engines",
     "lla_func.landscape",
+    "lla_func.assessment",
     "lla_func.plots",
     "lla_func.facades",
     "bridges.models",

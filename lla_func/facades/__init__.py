@@ -6,6 +6,7 @@ from lla_func.facades._landscape import check_request, viz_lla
 from lla_func.facades._path import check_path, viz_path
 from lla_func.facades._path_result import PairBarrier, PathResult, load
 from lla_func.facades._result import LandscapeResult, SpectrumResult
+from lla_func.facades._sharpness import sharpness
 from lla_func.facades._spectrum import viz_esd
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "check_path",
     "check_request",
     "load",
+    "sharpness",
     "viz_esd",
     "viz_lla",
     "viz_path",

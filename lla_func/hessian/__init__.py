@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lla_func.hessian._gauss_newton import sample_losses, sample_weights
 from lla_func.hessian._kernels import KERNELS
 from lla_func.hessian._layerwise import layerwise, table
 from lla_func.hessian._products import finite_difference, fisher, ggn, hessian
@@ -17,6 +18,8 @@ __all__ = [
     "hessian",
     "is_first",
     "layerwise",
+    "sample_losses",
+    "sample_weights",
     "shared",
     "table",
 ]

@@ -8,7 +8,7 @@ from lla_func.spectrum._analysis import Analysis, Criteria, analyse, room_for
 from lla_func.spectrum._density import Curve, Density, LogDensity, density, log_density, smooth
 from lla_func.spectrum._diagonal import Diagonal, diagonal, frobenius
 from lla_func.spectrum._eigenpairs import Eigenpairs, deflate, eigenpairs
-from lla_func.spectrum._estimate import Estimate
+from lla_func.spectrum._estimate import Estimate, standard_error
 from lla_func.spectrum._krylov import inner
 from lla_func.spectrum._operator import Operator, from_matrix
 from lla_func.spectrum._probes import probes
@@ -41,5 +41,6 @@ __all__ = [
     "quadrature",
     "room_for",
     "smooth",
+    "standard_error",
     "trace",
 ]
