@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lla_func import hessian as products
     from lla_func import plots as plots
     from lla_func import spectrum as spectrum
+    from lla_func.assessment import Topology, topology
     from lla_func.facades import (
         LandscapeResult,
         PathResult,
@@ -53,6 +54,7 @@ __all__ = [
     "Operator",
     "PathResult",
     "SpectrumResult",
+    "Topology",
     "analyse",
     "barrier",
     "chart",
@@ -69,6 +71,7 @@ __all__ = [
     "sharpness",
     "spectrum",
     "store",
+    "topology",
     "variation",
     "viz_esd",
     "viz_lla",
@@ -76,6 +79,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "assessment": ("Topology", "topology"),
     "facades": (
         "LandscapeResult",
         "PathResult",

@@ -23,7 +23,7 @@ MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT /
 PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
     Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
-    chart directions products krylov spectrum criteria plots store sharpness
+    chart directions products krylov spectrum criteria plots store sharpness Topology topology
 """
 
 
@@ -106,6 +106,7 @@ def test_the_core_imports_only_what_the_project_file_lists():
         "einops",
         "tqdm",
         "filelock",
+        "gudhi",
         "matplotlib",
         "mpl_toolkits",
         "lla_func",

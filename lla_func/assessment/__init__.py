@@ -5,18 +5,30 @@ from __future__ import annotations
 from lla_func.assessment._average import average
 from lla_func.assessment._distances import basin, critical_lr, pac_bayes
 from lla_func.assessment._kinds import SHARPNESS, check_options, options_of
+from lla_func.assessment._loops import Loop
+from lla_func.assessment._merge_tree import MergeTree, Pair, merge_tree, smad
+from lla_func.assessment._surface_error import Bound
+from lla_func.assessment._topology import Topology, topology
 from lla_func.assessment._worst_case import asam, asam_max, sam, sam_max
 
 __all__ = [
     "SHARPNESS",
+    "Bound",
+    "Loop",
+    "MergeTree",
+    "Pair",
+    "Topology",
     "asam",
     "asam_max",
     "average",
     "basin",
     "check_options",
     "critical_lr",
+    "merge_tree",
     "options_of",
     "pac_bayes",
     "sam",
     "sam_max",
+    "smad",
+    "topology",
 ]

@@ -28,11 +28,14 @@ from lla_func.plots._panel import panel, slices
 from lla_func.plots._spectrum import density
 from lla_func.plots._spread import spread
 from lla_func.plots._surface import surface3d
+from lla_func.plots._topology import barcode, diagram
 
 __all__ = [
     "Look",
+    "barcode",
     "contour",
     "density",
+    "diagram",
     "mark_barrier",
     "mark_heights",
     "mark_points",
