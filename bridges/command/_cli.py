@@ -12,6 +12,7 @@ from importlib import import_module, metadata
 from typing import Any, NoReturn
 
 from bridges.command import _options as options
+from bridges.command import _sharpness_options as sharpness
 
 # Nothing here imports torch, so that help and misspelled options answer at once.
 
@@ -22,6 +23,7 @@ examples:
   lla eval --loader my_loader.py --weights w.pth  your own model, data and loss
   lla path a.pth b.pth                            the loss on the line through two models
   lla esd --name lenet                            the Hessian at random and at trained weights
+  lla sharpness --name lenet                      how sharp the minimum is, in eight ways
   lla train -e 30 -lr 0.002 --name first          train LeNet on the digits, with a landscape after each epoch
 
 A loader of your own is a copy of bridges/loaders/template.py. It is code and is run: use only files that you trust.
@@ -222,6 +224,15 @@ def parser() -> argparse.ArgumentParser:
     options.spectrum(esd)
     options.output(esd)
     options.ignored(esd, *options.TRAINING, *options.LANDSCAPE)
+
+    sharp = command(
+        "sharpness",
+        "measure how sharp the minimum at trained weights is",
+        "Measures how sharp the loss is around the weights of a trained network.",
+        sharpness.EPILOG,
+    )
+    options.pipeline(sharp)
+    sharpness.sharpness(sharp)
 
     train = command(
         "train",
