@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func._torch import differentiable, full_precision
+from lla_func._torch import differentiable, full_precision, math_attention
 from lla_func.errors import instance
 from lla_func.hessian import sample_losses, sample_weights
 from lla_func.objective import Objective, risk, tiles, weigh, weighed
@@ -120,7 +120,7 @@ def error_over_data(center: Center, steps: Iterable[Tensor]) -> float | None:
         return None
     steps = list(steps)
     rises, weights = [], []
-    with torch.no_grad(), full_precision():
+    with torch.no_grad(), full_precision(), math_attention():  # the fused encoder path cannot be batched
         for batch in objective.batches:
             for _, part in weighed(objective, tiles(batch, SAMPLES)):
                 share, counted = sample_weights(objective, part)
