@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lla_func.assessment._center import Center, center_of, error_over_data, normal, notes
+from lla_func.assessment._center import Center, center_of, error_over_data, normal
 from lla_func.errors import finite_number, flag, positive_int
 from lla_func.objective import Objective
 from lla_func.spectrum import Estimate, standard_error
@@ -68,17 +68,14 @@ def average(
     over = None
     if over_data and finite:
         over = error_over_data(center, (sign * size * move(k) for k in range(draws) for sign in (1, -1)))
-    short = center.shortfall(size * move(0))
-    lost = None if finite else f"{int((~rises.isfinite()).sum())} of {draws} rises are not finite"
-    if finite and abs(value) <= rounding:
-        lost = "the rise is within the rounding of the losses; pass a larger rho, or dtype='float64'"
+    doubt = center.doubt(size * move(0), value)
     return Estimate(
         value,
         error=math.hypot(standard_error(rises), rounding) if finite else math.inf,
         data_error=over,
         products=1 + 2 * draws,
-        converged=short is None and lost is None,
-        note=notes(short, lost),
+        converged=doubt is None,
+        note=doubt,
         samples=rises,
     )
 

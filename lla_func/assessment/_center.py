@@ -52,14 +52,23 @@ class Center(NamedTuple):
         """What rounding of two losses may leave in their difference."""
         return self.eps * (abs(self.loss) + abs(self.loss + rise)) if math.isfinite(rise) else math.inf
 
-    def shortfall(self, step: Tensor) -> str | None:
-        """What to say where theta is too coarse to hold a step [P]; None where it holds it."""
+    def doubt(self, step: Tensor, rise: float) -> str | None:
+        """What to say of a step [P] that theta is too coarse to hold, or of a rise that rounding may have made."""
         asked = length(step)
-        moved = length((self.theta + step).double() - self.theta.double() - step.double())
-        if moved <= SHORT * asked:
-            return None
+        lost = length((self.theta + step).double() - self.theta.double() - step.double())
         name = str(self.theta.dtype).removeprefix("torch.")
-        return f"{name} rounds {moved / asked:.0%} of the step away; evaluate a copy with dtype='float32' instead"
+        said = []
+        if lost > SHORT * asked:
+            said.append(
+                f"{name} rounds {lost / asked:.0%} of the step away; pass dtype='float32', for a copy"
+            )
+        if not math.isfinite(rise):
+            said.append("the loss is not finite after the step; go less far")
+        elif abs(rise) <= self.rounding(rise):
+            said.append(
+                f"the rise is within the rounding of {name} losses; go further, or pass dtype='float64'"
+            )
+        return notes(*said)
 
 
 def center_of(objective: Objective) -> Center:

@@ -70,13 +70,14 @@ def critical_lr(objective: Objective, *, tol: float = 1e-2) -> Estimate:
     if found.low == 0.0:
         said = f"every step down to a learning rate of {found.high:.3g} raises the loss; it may be rounding"
         return Estimate(found.high, found.high, products=products, converged=False, note=said)
-    error = found.error + rounding
+    # Of the losses on the way only the lowest, halfway, tells whether rounding hides them all.
+    doubt = center.doubt(found.value * slope, found.value * size**2 / 4)
     return Estimate(
         found.value,
-        error,
+        error=found.error + rounding,
         products=products,
-        converged=rounding <= tol * found.value and found.high - found.low <= 2 * tol * found.low,
-        note=notes(f"critical sharpness {2 / found.value:.6g}"),
+        converged=doubt is None and rounding <= 2 * tol * found.value,
+        note=notes(f"critical sharpness {2 / found.value:.6g}", doubt),
     )
 
 
@@ -143,16 +144,19 @@ def basin(
     value = float(_at(order, quantile))
     spread = math.sqrt(quantile * (1 - quantile) / draws)
     ends = [float(_at(order, min(max(q, 0.0), 1.0))) for q in (quantile - spread, quantile + spread)]
+    far = value if math.isfinite(value) else FIRST
+    doubt = center.doubt(far * along, level)
     never = int((radii == math.inf).sum())
     shown = ", ".join(f"{q:.0%} {float(_at(order, q)):.4g}" for q in QUANTILES)
     return Estimate(
         value,
         error=(ends[1] - ends[0]) / 2 + tol * value / 2 if math.isfinite(ends[1]) else math.inf,
         products=1 + sum(each.evaluations for each in found),
-        converged=math.isfinite(value) and all(each.low > 0 for each in found),
+        converged=doubt is None and math.isfinite(value) and all(each.low > 0 for each in found),
         note=notes(
             f"quantiles over {draws} directions: {shown}",
             f"along {never} the loss never rises so far" if never else None,
+            doubt,
         ),
         samples=radii,
     )
@@ -222,13 +226,14 @@ def pac_bayes(
     rises = pair_rises(center, move, value, draws)
     steep = abs(found.slope) if math.isfinite(found.slope) and found.slope else 2 * level / value
     finite = bool(rises.isfinite().all())
+    doubt = center.doubt(value * move(0), level)
     sampling = standard_error(rises) / steep if finite else math.inf
     return Estimate(
         value,
         error=math.hypot(found.error, sampling),
         products=products + 2 * draws,
-        converged=finite and found.high - found.low <= 2 * tol * found.low,
-        note=f"1 / value^2 is {1 / value**2:.6g}",
+        converged=finite and doubt is None,
+        note=notes(f"1 / value^2 is {1 / value**2:.6g}", doubt),
         samples=rises,
     )
 

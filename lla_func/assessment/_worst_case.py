@@ -188,14 +188,14 @@ def _one_step(objective: Objective, eta: float | None, rho: float, over_data: bo
     step = rho * scale * along
     value = center.rise(step)
     rounding = center.rounding(value)
-    short, lost = center.shortfall(step), _lost(center, value, rounding)
+    doubt = center.doubt(step, value)
     return Estimate(
         value,
         error=rounding,
         data_error=error_over_data(center, [step]) if over_data and math.isfinite(value) else None,
         products=3,
-        converged=short is None and lost is None,
-        note=notes(short, lost),
+        converged=doubt is None,
+        note=doubt,
     )
 
 
@@ -234,15 +234,15 @@ def _ascended(
     step = scale * best.move
     rounding = center.rounding(best.rise)
     said, products = _prediction(center, scale, slope, rho) if predict else (None, 0)
-    short, lost = center.shortfall(step), _lost(center, best.rise, rounding)
+    doubt = center.doubt(step, best.rise)
     finite = math.isfinite(best.rise)
     return Estimate(
         best.rise,
         error=max(best.gain, rounding),
         data_error=error_over_data(center, [step]) if over_data and finite else None,
         products=2 + sum(end.passes for end in ends) + products,
-        converged=finite and best.gain <= tol * abs(best.rise) and short is None and lost is None,
-        note=notes("a lower bound of the maximum", said, short, lost),
+        converged=finite and best.gain <= tol * abs(best.rise) and doubt is None,
+        note=notes("a lower bound of the maximum", said, doubt),
         samples=torch.tensor([end.rise for end in ends], dtype=torch.float64),
     )
 
@@ -297,13 +297,3 @@ def _scale(center: Center, eta: float | None) -> Tensor:
     """What a unit of each parameter is, [P]: its size and eta more, or 1."""
     theta = center.theta
     return torch.ones_like(theta) if eta is None else theta.abs() + eta
-
-
-def _lost(center: Center, value: float, rounding: float) -> str | None:
-    """What to say of a rise that is not finite, or that rounding could have made."""
-    if not math.isfinite(value):
-        return "the loss is not finite after the step; a smaller rho may be"
-    if abs(value) > rounding:
-        return None
-    name = str(center.theta.dtype).removeprefix("torch.")
-    return f"the rise is within the rounding of {name} losses; pass a larger rho, or dtype='float64'"

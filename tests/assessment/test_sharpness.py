@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lla_func import assessment, from_loss, sharpness
-from lla_func.assessment import SHARPNESS
+from lla_func.assessment import SHARPNESS, _center
 from lla_func.geometry import directions
 from tests.assessment.quadratics import bowl, draw
 from tests.cases import objective as case
@@ -92,6 +92,27 @@ def test_ascent_at_a_minimum_finds_the_largest_eigenvalue():
     objective, matrix = bowl(at=0.0)
     found = sharpness(objective, kind="sam_max", rho=0.5, steps=300, tol=1e-10)
     assert found.value == pytest.approx(0.125 * float(torch.linalg.eigvalsh(matrix)[-1]), rel=1e-5)
+
+
+def test_the_first_start_is_the_step_along_the_gradient():
+    objective, _ = bowl(at=0.2)
+    one = sharpness(objective, kind="sam", rho=0.5).value
+    found = [
+        sharpness(objective, kind="sam_max", rho=0.5, steps=1, restarts=1, seed=s).value for s in range(4)
+    ]
+    assert len(set(found)) == 1
+    assert found[0] >= one
+
+
+def test_ascent_of_a_hill_stays_within_the_ball_and_ends_at_its_highest_point():
+    center, curves = torch.tensor([0.6, 0.45]).double(), torch.tensor([1.0, 10.0]).double()
+    hill = from_loss(lambda t, _: 9 - (curves * (t - center) ** 2).sum(), torch.zeros(2).double())
+    angle = torch.linspace(0, 2 * math.pi, 100_001, dtype=torch.float64)
+    rim = 0.5 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    highest = float((curves * center**2).sum() - (curves * (rim - center) ** 2).sum(1).min())
+    found = sharpness(hill, kind="sam_max", rho=0.5, steps=100, tol=1e-8)
+    assert found.value <= highest * (1 + 1e-9)
+    assert found.value == pytest.approx(highest, rel=0.02)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "transformer"])
@@ -207,6 +228,17 @@ def test_the_error_over_data_of_an_average_is_that_of_each_samples_mean_rise():
     assert twice.value == pytest.approx(found.value, rel=1e-12)
     n = len(x)
     assert twice.data_error == pytest.approx(found.data_error * math.sqrt((n - 1) / (2 * n - 1)), rel=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_data_are_cut_into_pieces_without_a_difference(reduction, monkeypatch):
+    objective, _, _ = regression(reduction)
+    whole = sharpness(objective, kind="sam", rho=0.2)
+    monkeypatch.setattr(_center, "TILE", 4)
+    monkeypatch.setattr(_center, "SAMPLES", 5)
+    cut = sharpness(objective, kind="sam", rho=0.2)
+    assert cut.value == pytest.approx(whole.value, rel=1e-12)
+    assert cut.data_error == pytest.approx(whole.data_error, rel=1e-12)
 
 
 def test_without_single_samples_there_is_no_error_over_data():

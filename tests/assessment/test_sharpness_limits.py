@@ -110,6 +110,14 @@ def test_a_rise_within_rounding_is_not_called_converged():
         assert abs(found.value) <= found.error
 
 
+@pytest.mark.parametrize("kind", ["basin", "pac_bayes"])
+def test_a_rise_to_reach_within_rounding_is_not_called_converged(kind):
+    objective = from_loss(lambda t, _: 1e8 + t.square().sum(), torch.ones(3))
+    found = sharpness(objective, kind=kind, rise=1.0, draws=4)
+    assert not found.converged
+    assert "rounding of float32 losses" in found.note
+
+
 def test_weights_in_bfloat16_cannot_hold_small_steps_and_a_copy_in_float32_can():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -130,6 +138,22 @@ def test_weights_in_bfloat16_cannot_hold_small_steps_and_a_copy_in_float32_can()
     exact = sharpness(rounded, metric, kind="sam", rho=0.01)
     assert copied.converged
     assert copied.value == pytest.approx(exact.value, rel=0.02)  # the data are rounded, too
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SHARPNESS if kind != "critical_lr"])  # which goes far
+def test_every_kind_says_where_bfloat16_is_too_coarse_for_it(kind):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)).bfloat16()
+        x, y = torch.randn(32, 20).bfloat16(), torch.randint(4, (32,))
+    options = {"rho": 0.01} if "rho" in options_of(kind) else {"rise": 1e-3}
+    metric = Loss(nn.CrossEntropyLoss(), x, y)
+    options |= few(kind, tol=1e-2)
+    coarse = sharpness(model, metric, kind=kind, **options)
+    assert not coarse.converged
+    assert "bfloat16" in coarse.note
+    copy = sharpness(model, metric, kind=kind, dtype="float64", **options)
+    assert "bfloat16" not in (copy.note or "")
 
 
 @pytest.mark.parametrize("kind", SHARPNESS)
