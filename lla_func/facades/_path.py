@@ -130,6 +130,7 @@ def viz_path(
         et al. (2020), section 2, for barriers.
 
     Example:
+        >>> import torch
         >>> from lla_func import from_loss
         >>> well = from_loss(lambda theta, _: ((theta**2 - 1) ** 2).sum(), torch.ones(1, dtype=torch.float64))
         >>> result = viz_path([-well.theta, well.theta], well, steps=11, to_save=False)
