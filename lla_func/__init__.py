@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         viz_lla,
         viz_path,
     )
-    from lla_func.geometry import chart, directions
+    from lla_func.geometry import Trajectory, chart, directions
     from lla_func.hessian import layerwise
     from lla_func.landscape import (
         Curvature,
@@ -55,6 +55,7 @@ __all__ = [
     "PathResult",
     "SpectrumResult",
     "Topology",
+    "Trajectory",
     "analyse",
     "barrier",
     "chart",
@@ -90,7 +91,7 @@ _ROOMS = {
         "viz_lla",
         "viz_path",
     ),
-    "geometry": ("chart", "directions"),
+    "geometry": ("Trajectory", "chart", "directions"),
     "hessian": ("layerwise",),
     "landscape": (
         "Curvature",

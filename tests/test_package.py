@@ -23,7 +23,7 @@ MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT /
 PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
     Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
-    chart directions products krylov spectrum criteria plots store sharpness Topology topology
+    chart directions products krylov spectrum criteria plots store Trajectory sharpness Topology topology
 """
 
 
@@ -138,6 +138,7 @@ ROOMS = (  # imports go up this table only: a room may use those before it
     "bridges.models",
     "bridges.optimizers",
     "bridges.metrics",
+    "bridges.trajectories",
     "bridges.loaders",
     "bridges.command",
 )

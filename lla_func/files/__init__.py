@@ -7,9 +7,11 @@ from lla_func.files._atomic import append_line, replacing, sweep
 from lla_func.files._fingerprint import fingerprint
 from lla_func.files._json import json_types, plain, save_json
 from lla_func.files._paths import PathLike, file_name, writable_directory
+from lla_func.files._shards import Shards
 
 __all__ = [
     "PathLike",
+    "Shards",
     "append_line",
     "file_name",
     "fingerprint",

@@ -21,12 +21,12 @@ except ImportError:  # Windows
 
 
 @contextmanager
-def replacing(path: PathLike) -> Iterator[IO[bytes]]:
+def replacing(path: PathLike, *, sync: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that takes its place at ``path`` only once it is complete.
 
     It is written under a temporary name in the same folder and renamed at the end of the ``with`` block.
     Whatever interrupts the block, an exception or Ctrl-C, leaves an earlier file at ``path`` as it was and no
-    other file behind.
+    other file behind. Without ``sync``, which waits for the disk, that may not be so where the machine loses its power.
 
     Example:
         >>> import os, tempfile
@@ -37,13 +37,14 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
         ['log.txt']
     """
     target = Path(path).resolve()  # through a symbolic link, which is then kept
-    with _naming(target):
+    with naming(target):
         temporary, file = _temporary(target.parent)
         try:
             with file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -66,7 +67,7 @@ def append_line(path: PathLike, text: str) -> Path:
     """Adds one line to a log file, in a single write, so that concurrent runs do not mix within a line."""
     if "\n" in text or "\r" in text:
         raise ValueError(f"text={text!r} has a line break; pass one line")
-    with _naming(Path(path)), open(path, "ab", buffering=0) as file:
+    with naming(Path(path)), open(path, "ab", buffering=0) as file:
         content = text.encode() + b"\n"
         if (written := file.write(content)) < len(
             content
@@ -97,7 +98,7 @@ def _hold(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _naming(target: Path) -> Iterator[None]:
+def naming(target: Path) -> Iterator[None]:
     """Errors of the system name the file that was to be written, a full disk's too, which name none."""
     try:
         yield

@@ -7,10 +7,19 @@ from lla_func.geometry import _directions as directions
 from lla_func.geometry._chart import Chart, line, mesh_axes, point, summary
 from lla_func.geometry._directions import Moments
 from lla_func.geometry._panels import check_panels, free_parameters, panels
+from lla_func.geometry._recording import Recording, temporary
+from lla_func.geometry._sketch import Projection, sketch
+from lla_func.geometry._trajectory import Kept, Trajectory, same_layout
+from lla_func.geometry._trajectory_plane import TrajectoryPlane, plane_coords, trajectory_plane
 
 __all__ = [
     "Chart",
+    "Kept",
     "Moments",
+    "Projection",
+    "Recording",
+    "Trajectory",
+    "TrajectoryPlane",
     "chart",
     "check_panels",
     "directions",
@@ -18,6 +27,11 @@ __all__ = [
     "line",
     "mesh_axes",
     "panels",
+    "plane_coords",
     "point",
+    "same_layout",
+    "sketch",
     "summary",
+    "temporary",
+    "trajectory_plane",
 ]
