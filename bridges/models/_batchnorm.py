@@ -28,6 +28,7 @@ class Behavior(NamedTuple):
         adapt: maps theta to the loss to use there, or None.
         mixes: whether samples of a batch influence each other, so that it must not be cut.
         notes: what was chosen, for the results.
+        statistics: with ``recalibrate`` maps theta to the running statistics there, by their names in the pipeline.
     """
 
     loss: Callable[[Tensor, Batch], Tensor]
@@ -35,6 +36,7 @@ class Behavior(NamedTuple):
     adapt: Callable[[Tensor], Callable[[Tensor, Batch], Tensor]] | None
     mixes: bool
     notes: dict[str, str]
+    statistics: Callable[[Tensor], dict[str, Tensor]] | None = None
 
 
 def behave(
@@ -91,7 +93,7 @@ def behave(
 
         return loss
 
-    adapt = None
+    adapt = statistics = None
     if batchnorm == "recalibrate" and layers:
         statistics = _recalibrating(borrowed, loss_of, batches, layers, pose, seed)
 
@@ -107,6 +109,7 @@ def behave(
         adapt,
         mixes=dropping or stateless or (batchnorm == "batch" and bool(layers)),
         notes={"batchnorm": note, "dropout": f"seed {seed}" if dropping else "off"},
+        statistics=statistics,
     )
 
 

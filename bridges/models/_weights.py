@@ -74,7 +74,7 @@ def load(
     instance("model", model, nn.Module, "a torch.nn.Module")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no weights file {str(path)!r}")
-    state = _read(path)
+    state = read(path)
     if aliases and not set(state) & set(model.state_dict()):
         state = {_renamed(name, aliases): tensor for name, tensor in state.items()}
     return adopt(model, state, source=f"weights file {str(path)!r}")
@@ -100,8 +100,8 @@ def adopt(model: nn.Module, state: Mapping[str, Tensor], *, source: str) -> nn.M
     return model
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The named tensors in a file; ValueError if it holds anything else."""
+def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The named tensors in a weights file, on the CPU; a ValueError if it holds anything else."""
     remedy = "a weights file is written by torch.save(model.state_dict(), path)"
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
