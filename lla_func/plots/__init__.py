@@ -29,9 +29,11 @@ from lla_func.plots._spectrum import density
 from lla_func.plots._spread import spread
 from lla_func.plots._surface import surface3d
 from lla_func.plots._topology import barcode, diagram
+from lla_func.plots._trajectory import animation, off_plane, path
 
 __all__ = [
     "Look",
+    "animation",
     "barcode",
     "contour",
     "density",
@@ -39,7 +41,9 @@ __all__ = [
     "mark_barrier",
     "mark_heights",
     "mark_points",
+    "off_plane",
     "panel",
+    "path",
     "profile",
     "profiles",
     "quadratic_overlay",
