@@ -73,6 +73,7 @@ examples:
   lla train -e 30 -lr 0.002 --schedule cosine --shift 2 --viz_rate 10 --name lenet
   lla train --loader mlp -e 5 --axes adam --mode adameq
   lla train --loader my_loader.py --viz_rate 0       train only, draw nothing
+  lla train -e 10 --viz_rate 0 --track run           record the training, to draw its path
 """
 
 

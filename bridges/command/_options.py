@@ -107,6 +107,9 @@ def training(command: argparse.ArgumentParser) -> None:
     shift = "move each training image by up to N pixels, anew in each epoch (lenet and mlp)"
     one(group, Whole(0), "--shift", default=0, help=shift)
     one(group, Whole(0), "-vr", "--viz_rate", default=1, help="draw every N epochs; 0 draws nothing")
+    group.add_argument("--track", metavar="DIR", help="record the training's path in a new folder")
+    every = "record every N steps; beyond 1000 checkpoints every second one is dropped, again and again"
+    one(group, Whole(), "--track_every", default=1, help=every)
 
 
 def landscape(command: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from bridges.command import _training as training
 from bridges.command._eval import asked_of, draw
 from bridges.command._pipeline import batches_of, described, device_of, first_batch, metric_of, model_of
 from bridges.command._processes import launched
+from bridges.command._tracking import tracked
 from lla_func.facades import check_request
 from lla_func.files import file_name, writable_directory
 
@@ -47,6 +48,7 @@ def run(arguments: Namespace) -> None:
     if held_out is not None:
         training.score(model, metric, itertools.islice(held_out, 1))  # what is wrong with it comes up here
     print(f"{described(model)}, {device}")
+    track = tracked(model, arguments)
     record = training.log(folder / f"{arguments.name}.jsonl")
     failures: list[Exception] = []
 
@@ -72,7 +74,10 @@ def run(arguments: Namespace) -> None:
         held_out=held_out,
         seed=arguments.seed,
         after_epoch=after_epoch,
+        after_step=None if track is None else track.step,
     )
+    if track is not None:
+        print(track.ended())
     loss, _ = training.score(model, metric, batches_of(loader, arguments, **part))
     print(f"loss over the training data: {loss:.6g}")
     print(f"wrote {folder / arguments.name}.jsonl")

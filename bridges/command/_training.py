@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -56,6 +57,7 @@ def train(
     held_out: Iterable[Any] | None = None,
     seed: int = 0,
     after_epoch: Callable[[Epoch], None] | None = None,
+    after_step: Callable[[int], Any] | None = None,
 ) -> list[Epoch]:
     """Trains a model in place.
 
@@ -73,6 +75,7 @@ def train(
         seed: decides what the batches' shuffling and dropout draw; the same seed gives the same weights, bit for bit on
             one machine. The caller's random states are not moved.
         after_epoch: called with each record as soon as it is there.
+        after_step: called with the number of steps made, such as a recorder of ``bridges.trajectories``.
 
     Returns:
         One :class:`Epoch` for each epoch.
@@ -90,7 +93,7 @@ def train(
         True
     """
     instance("model", model, nn.Module, "a torch.nn.Module")
-    for name, function in (("metric", metric), ("after_epoch", after_epoch)):
+    for name, function in (("metric", metric), ("after_epoch", after_epoch), ("after_step", after_step)):
         if not callable(function) and (name == "metric" or function is not None):
             raise TypeError(f"{name}={shown(function)} cannot be called")
     if optimizer is not None:
@@ -110,6 +113,7 @@ def train(
     rates = [group["lr"] for group in optimizer.param_groups]
     randomness = Stream(seed_number("seed", seed), everything(_device(model)))
     history = []
+    steps = itertools.count(1)
     for number in range(epochs):
         if schedule == "cosine":
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -117,7 +121,8 @@ def train(
         start = time.perf_counter()
         with randomness:
             model.train()
-            loss, accuracy = _pass(model, metric, batches, optimizer)
+            follow = None if after_step is None else lambda: after_step(next(steps))
+            loss, accuracy = _pass(model, metric, batches, optimizer, follow)
         seconds = time.perf_counter() - start
         held_loss, held_accuracy = (None, None) if held_out is None else score(model, metric, held_out)
         history.append(Epoch(number, loss, accuracy, held_loss, held_accuracy, seconds))
@@ -156,7 +161,11 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _pass(
-    model: nn.Module, metric: Metric, batches: Iterable[Any], optimizer: torch.optim.Optimizer | None
+    model: nn.Module,
+    metric: Metric,
+    batches: Iterable[Any],
+    optimizer: torch.optim.Optimizer | None,
+    after_step: Callable[[], Any] | None = None,
 ) -> tuple[float, float | None]:
     """Goes over the batches once, with a step after each if there is an optimizer; returns (loss, accuracy)."""
     total, weights, right, judged, count = 0.0, 0.0, 0, 0, 0
@@ -172,6 +181,8 @@ def _pass(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if after_step is not None:
+                after_step()
         size = samples(batch)
         weight = float(weight_of(batch)) if callable(weight_of) else size
         total, weights, count = total + value * weight, weights + weight, count + size
