@@ -73,6 +73,7 @@ def viz_lla(
     tol: float | None = None,
     log_tol: bool = False,
     tf32: bool = False,
+    errors: bool = False,
     store: str | Path | None = None,
     progress: bool = False,
     n_v: int = 1,
@@ -153,6 +154,7 @@ def viz_lla(
             missed.
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         tf32: let a GPU compute a quick preview with TensorFloat-32.
+        errors: also the standard error of each loss over data: what another sample of the same size would change.
         store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
             it share the work.
         progress: whether to show a progress bar.
@@ -185,7 +187,7 @@ def viz_lla(
         freeze=freeze, raa=raa, ignore=ignore, distribution=distribution, dim=dim, adam_lr=adam_lr, seed=seed)
     evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
         channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
-        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+        log_tol=log_tol, tf32=tf32, errors=errors, store=store, progress=progress)
     hessian = Hessian(calc_crit=calc_crit, n_kh=n_kh, n_v=n_v, curvature=curvature, kernel=kernel,
         parameters=parameters, eval_hessian=eval_hessian, hessian_pair=hessian_pair)
     setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)

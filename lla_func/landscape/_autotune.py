@@ -159,7 +159,7 @@ class _Contest:
         if warm:
             run(rows[:2])  # storage is allocated, kernels are looked up
         seconds, losses = _time(run, rows, count=self.count, chunk=plan.chunk)
-        check = agreement(losses[:2], self.loop.losses, self.chart.origin.dtype)
+        check = agreement(losses[:2], self.loop.losses, self.chart.origin.dtype, self.objective.measures)
         contender = Contender(plan, run, seconds, losses, check)
         self.rates.append(_rate(contender))
         return contender

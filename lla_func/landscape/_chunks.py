@@ -44,7 +44,13 @@ def chunk_size(count: int, plan: Plan) -> int:
     return math.ceil(wanted / plan.points_per_pass) * plan.points_per_pass
 
 
-def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = lambda points: None) -> Losses:
+def remembered(
+    losses_at: Losses,
+    job: Job,
+    *,
+    row: tuple[int, ...] = (),
+    advance: Callable[[int], Any] = lambda points: None,
+) -> Losses:
     """A function like ``losses_at`` that keeps what it computes in the folder of a job, and what is there it reads.
 
     Calls are numbered, so a job that asks for several sets of points, one depending on another, finds them all again.
@@ -52,6 +58,7 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
     Args:
         losses_at: maps coordinates [N, C] to losses [N].
         job: by :func:`begin`.
+        row: the shape of what it gives at a point, ``()`` for losses alone.
         advance: called with the points that became finished since the last time, by whichever process.
     """
     calls, folder = 0, job.folder
@@ -70,7 +77,7 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
             if not paths[i].exists():
                 return False
             try:
-                kept[i] = _chunk(paths[i], job.seal, number, pieces[i])
+                kept[i] = _chunk(paths[i], job.seal, number, pieces[i], row)
             except (ValueError, OSError) as error:
                 if i not in damaged:
                     damaged.add(i)
@@ -106,11 +113,11 @@ def remembered(losses_at: Losses, job: Job, *, advance: Callable[[int], Any] = l
     return losses
 
 
-def _chunk(path: Path, seal: str | None, number: int, piece: Tensor) -> Tensor:
+def _chunk(path: Path, seal: str | None, number: int, piece: Tensor, row: tuple[int, ...]) -> Tensor:
     """The losses in a chunk's file; raises a ValueError unless they are those of these points of this job."""
     arrays = files.load_arrays(path)
     losses = torch.from_numpy(arrays["losses"]) if "losses" in arrays else torch.empty(0)
-    if losses.shape != piece.shape[:1] or losses.dtype != torch.float64:
+    if losses.shape != (len(piece), *row) or losses.dtype != torch.float64:
         raise ValueError(
             f"{str(path)!r} has {losses.dtype} {list(losses.shape)} instead of {len(piece)} losses"
         )

@@ -21,8 +21,9 @@ from lla_func.landscape._chebyshev import sample
 from lla_func.landscape._chunks import remembered
 from lla_func.landscape._evaluator import Evaluator
 from lla_func.landscape._landscape import Landscape
+from lla_func.landscape._metrics import Recorded, evaluated_separately, metrics_error
 from lla_func.landscape.engines import ENGINES, Plan, checked
-from lla_func.objective import Objective, check
+from lla_func.objective import Objective, Values, check, measured, row_shape
 from lla_func.options import Evaluation
 
 COARSE = (torch.bfloat16, torch.float16)
@@ -50,6 +51,7 @@ def evaluate(
     tol: float | None = None,
     log_tol: bool = False,
     tf32: bool = False,
+    errors: bool = False,
     store: str | Path | None = None,
     progress: bool = False,
 ) -> Landscape:
@@ -85,6 +87,9 @@ def evaluate(
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         tf32: let a GPU compute a quick preview with TensorFloat-32. Faster, with ten bits of mantissa and errors of
             about 1e-3; an engine's check against the loop then compares two such results.
+        errors: also the standard error of each loss over data: what another sample of the same size would change. It is
+            found in the same pass, for criteria whose losses of single samples are known; with metrics it is found
+            anyway.
         store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
             it share the work. It goes on along the same plan, so that the losses are bit for bit those of an unbroken
             run; each process returns the whole landscape. :func:`lla_func.landscape.load_landscape` reads a finished
@@ -109,7 +114,7 @@ def evaluate(
     # fmt: off
     evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
         channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
-        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+        log_tol=log_tol, tf32=tf32, errors=errors, store=store, progress=progress)
     # fmt: on
     check(objective)
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
@@ -133,8 +138,10 @@ def evaluate(
         leave=False,
     )
     with bar, noticed(), torch.no_grad(), full_precision(not evaluation.tf32), without_autocast():
+        whole = measured(objective, errors=evaluation.errors)
+        measures = whole.measures
         evaluator = Evaluator(
-            objective,
+            whole,
             chart,
             engine=evaluation.engine,
             count=len(coords) if evaluation.sampling == "grid" else min(len(coords), FEW),
@@ -146,21 +153,31 @@ def evaluate(
         if folder is not None:
             settings = {name: getattr(evaluation, name) for name in DECISIVE} | dict(evaluation.cut)
             settings |= {"dtype": str(objective.theta.dtype), "plan": given_plan and given_plan._asdict()}
+            if objective.metrics or evaluation.errors:
+                settings |= {"metrics": list(objective.metrics), "errors": evaluation.errors}
             identity = manifest.identity(objective, chart, coords, settings)
+            if measures is not None:
+                identity["metrics"] = manifest.metrics_at(whole)
             job = jobs.begin(folder, identity, lambda: evaluator.proven(coords))
             if job.landscape is not None:
                 return job.landscape
             evaluator.follow(job.plan)
             evaluator.rates = job.rates
-            losses_at = remembered(evaluator, job, advance=_updating(bar))
+            losses_at = remembered(evaluator, job, row=row_shape(measures), advance=_updating(bar))
         if evaluation.sampling == "grid":
-            values, sampled = losses_at(coords), None
+            rows, sampled = losses_at(coords), None
         else:
             assert evaluation.tol is not None
-            result = sample(losses_at, mesh_axes(coords), tol=evaluation.tol, log=evaluation.log_tol)
-            values = result.losses
+            recorded = Recorded(losses_at)
+            result = sample(recorded, mesh_axes(coords), tol=evaluation.tol, log=evaluation.log_tol)
             sampled = result._asdict() | {"true": result.true.nonzero().flatten().tolist()}
             del sampled["losses"]
+            rows = result.losses
+            if measures is not None:
+                rows, off = recorded.interpolated(coords, result)
+                sampled["metrics_error"] = metrics_error(measures, off)
+        found = Values(rows, {}, {}) if measures is None else measures.split(rows)
+        values = found.loss
     diagnostics = {
         "engine": evaluator.engine,
         "points_per_pass": evaluator.plan.points_per_pass,
@@ -184,7 +201,10 @@ def evaluate(
             RuntimeWarning,
             stacklevel=2,
         )
-    landscape = Landscape(coords, values, summary(chart), diagnostics)
+    more = evaluated_separately(evaluate, objective, chart, coords, evaluation)
+    diagnostics |= {"metrics": more.diagnostics} if more.diagnostics else {}
+    metrics, errors_found = found.metrics | more.metrics, found.errors | more.errors
+    landscape = Landscape(coords, values, summary(chart), diagnostics, metrics=metrics, errors=errors_found)
     if folder is not None:
         jobs.finish(job, landscape)
     return landscape

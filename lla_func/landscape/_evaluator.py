@@ -14,7 +14,7 @@ from lla_func.geometry import Chart
 from lla_func.graph import RecordingError
 from lla_func.landscape import _autotune
 from lla_func.landscape.engines import ENGINES, Plan, Run, candidates, relief, verify
-from lla_func.objective import Objective
+from lla_func.objective import Objective, row_shape
 
 
 class EngineFallbackWarning(RuntimeWarning):
@@ -100,10 +100,11 @@ class Evaluator:
         self._known = rows[: len(best.losses)], best.losses
 
     def __call__(self, coords: Tensor) -> Tensor:
-        """The losses [N] at coordinates [N, C], float64 on the CPU."""
+        """The losses [N] at coordinates [N, C], float64 on the CPU; rows [N, width] of an objective that measures."""
         self.decide(coords)
         coefficients = self._coefficients(coords)
-        losses = torch.empty(len(coefficients), dtype=torch.float64)
+        measures = self.objective.measures
+        losses = torch.empty(len(coefficients), *row_shape(measures), dtype=torch.float64)
         done = self._first(coefficients, losses)
         while done < len(coefficients):
             try:

@@ -149,7 +149,7 @@ def finish(job: Job, landscape: Landscape) -> None:
         except ValueError:
             there = False
         if not there:
-            checksum = np.array(fingerprint((job.seal, landscape.coords, landscape.losses)))
+            checksum = np.array(_seal(job.seal, landscape))
             title = landscape.chart.get("kind", "landscape")
             save_landscapes(folder / LANDSCAPE, [landscape], [title], checksum=checksum)
 
@@ -188,7 +188,12 @@ def _landscape(folder: Path, seal: str | None) -> Landscape | None:
     landscape = landscapes[0] if len(landscapes) == 1 else None
     if landscape is None or len(landscape.coords) != len(landscape.losses):
         raise ValueError(f"{str(path)!r} is damaged: it does not hold the losses of one landscape")
-    expected = fingerprint((seal, landscape.coords, landscape.losses))
-    if seal is not None and str(files.load_arrays(path).get("checksum")) != expected:
+    if seal is not None and str(files.load_arrays(path).get("checksum")) != _seal(seal, landscape):
         raise ValueError(f"{str(path)!r} is damaged or of another job: its checksum is another")
     return landscape
+
+
+def _seal(seal: str | None, landscape: Landscape) -> str:
+    """The checksum of a landscape, of metrics and errors too where there are any."""
+    more = [dict(named) for named in (landscape.metrics, landscape.errors) if named]
+    return fingerprint((seal, landscape.coords, landscape.losses, *more))

@@ -23,7 +23,8 @@ class Landscape(NamedTuple):
             engine than the one asked for was taken, or None), and the objective's notes such as ``batchnorm``.
         center: the loss at the chart's center, NaN if it was not evaluated.
         metrics: further values at each point by name, [N] or [N, K].
-        errors: how far values may be off, by the name of the value and in its shape.
+        errors: the standard error over data, what another sample of the same size would change, by the name of the
+            value and in its shape; where it is known.
 
     Example:
         >>> import torch

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ READABLE = (1, 2)
 """Format 1 has no checksums."""
 
 MANIFEST = "manifest.json"
+
+TURNED = 0.03
+"""How much a metric at the center may differ from machine to machine, relative to its size."""
 
 
 def identity(
@@ -46,6 +50,13 @@ def identity(
         "notes": dict(objective.notes),
         "settings": dict(settings),
     }
+
+
+def metrics_at(objective: Objective) -> dict[str, list[float]]:
+    """The metrics of a measured objective at the point under study, by which a change of one of them shows."""
+    assert objective.measures is not None
+    found = objective.measures.split(risk(objective)).metrics
+    return {name: value.reshape(-1).tolist() for name, value in found.items()}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -95,7 +106,11 @@ def checksum(manifest: Mapping[str, Any]) -> str:
 def check_same(folder: Path, known: Mapping[str, Any], job: Mapping[str, Any]) -> None:
     """Raises a ValueError that names what differs if the folder holds another job."""
     before, now = known["job"], json.loads(json.dumps(job))
-    differ = [key for key in now if key not in ("loss", "settings", "notes") and before.get(key) != now[key]]
+    differ = [
+        key
+        for key in now
+        if key not in ("loss", "settings", "notes", "metrics") and before.get(key) != now[key]
+    ]
     for group in ("settings", "notes"):
         keys = {**before[group], **now[group]}
         differ += [
@@ -108,6 +123,10 @@ def check_same(folder: Path, known: Mapping[str, Any], job: Mapping[str, Any]) -
     same = math.isclose(there, here, rel_tol=bound) or (math.isnan(there) and math.isnan(here))
     if not same and not differ:
         differ.append(f"the loss at the center ({before['loss']!r} there, {now['loss']!r} now)")
+    for name, values in now.get("metrics", {}).items():
+        others = before.get("metrics", {}).get(name, values)  # decisions about samples may turn by rounding
+        if not np.allclose(others, values, rtol=TURNED, atol=TURNED * max(map(abs, values)), equal_nan=True):
+            differ.append(f"the metric {name!r} at the center ({others} there, {values} now)")
     if differ:
         raise ValueError(
             f"store={str(folder)!r} holds another job; what differs: {', '.join(differ)}. Choose another folder for "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lla_func.objective._layout import Layout
+from lla_func.objective._measured import Measures, Values, measured, row_shape, separate, values
+from lla_func.objective._metrics import Accumulator, PerSample
 from lla_func.objective._objective import (
     Batch,
     Loss,
@@ -21,12 +23,17 @@ from lla_func.objective._objective import (
     weigh,
     weighed,
 )
+from lla_func.objective._statistics import mean_and_error, merged, moments
 
 __all__ = [
+    "Accumulator",
     "Batch",
     "Layout",
     "Loss",
+    "Measures",
     "Objective",
+    "PerSample",
+    "Values",
     "Weight",
     "Weighted",
     "beginning",
@@ -34,10 +41,17 @@ __all__ = [
     "combined",
     "from_loss",
     "loss_at",
+    "mean_and_error",
+    "measured",
+    "merged",
+    "moments",
     "risk",
+    "row_shape",
     "samples",
+    "separate",
     "tiles",
     "value",
+    "values",
     "weigh",
     "weighed",
 ]

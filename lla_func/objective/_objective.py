@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,9 +14,13 @@ from lla_func._torch import tensors, without_autocast
 from lla_func.errors import flag, instance, one_of
 from lla_func.objective._layout import Layout
 
+if TYPE_CHECKING:
+    from lla_func.objective._measured import Measures
+
 Batch = Any
 Loss = Callable[[Tensor, Batch], Tensor]
 Weight = Callable[[Batch], "Tensor | float"]
+Outputs = Callable[[Tensor, Batch], Any]
 
 OBJECTIVE = "an Objective: metric.objective(model), or from_loss(...) for a pure loss"
 
@@ -49,6 +53,15 @@ class Objective(NamedTuple):
         weight: maps a batch, or a part of one, to what its loss is a mean over, where that is not the number of its
             samples: the sum of the class weights of its targets, or the number of tokens that count. A batch of weight
             zero is left out. None for samples.
+        metrics: further values by name, read off the outputs in the same pass. Each is a function of (outputs, batch)
+            that gives [B] or [B, K], a value or K of them for each sample (or :class:`PerSample`, with weights), whose
+            mean is taken and whose standard error is known; or that gives a number or [K] for the batch, of which the
+            mean over batches is taken, weighted by samples. Or it is an :class:`Accumulator`. Or it is an Objective of
+            the same theta, which is evaluated separately.
+        per_sample: maps outputs and the batch to the losses of single samples, such that the loss is their weighted
+            mean (or their sum): [B] or :class:`PerSample`. None where they are not known.
+        adapt_outputs: the same for outputs as ``adapt`` for the loss: maps theta to the outputs to use at theta.
+        measures: what the vector holds that the loss of :func:`lla_func.objective.measured` is; None for all others.
     """
 
     loss: Loss
@@ -63,6 +76,10 @@ class Objective(NamedTuple):
     criterion: Callable[[Any, Batch], Tensor] | None = None
     named: bool = False
     weight: Weight | None = None
+    metrics: Mapping[str, Any] = {}
+    per_sample: Callable[[Any, Batch], Any] | None = None
+    adapt_outputs: Callable[[Tensor], Outputs] | None = None
+    measures: Measures | None = None
 
 
 def from_loss(
@@ -75,6 +92,8 @@ def from_loss(
     outputs: Callable[[Any, Batch], Any] | None = None,
     criterion: Callable[[Any, Batch], Tensor] | None = None,
     weight: Weight | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    per_sample: Callable[[Any, Batch], Any] | None = None,
 ) -> Objective:
     """The objective of a pure loss function.
 
@@ -87,6 +106,8 @@ def from_loss(
         outputs, criterion: the two parts of the loss, for the Gauss-Newton matrix: outputs of parameters (of the same
             form) and a batch, and the loss of outputs and a batch.
         weight: what the loss of a batch is a mean over, a function of the batch; the number of its samples by default.
+        metrics: further values at each point by name (:class:`Objective`).
+        per_sample: the losses of single samples, [B], a function of outputs and a batch, for errors over data.
 
     Raises:
         ValueError: there are no data, or one of the arguments does not fit them.
@@ -98,9 +119,12 @@ def from_loss(
     """
     one_of("reduction", reduction, ("mean", "sum"))
     flag("separable", separable)
-    for name, function in (("loss", loss), ("outputs", outputs), ("criterion", criterion)):
+    given = {"loss": loss, "outputs": outputs, "criterion": criterion, "per_sample": per_sample}
+    for name, function in given.items():
         if not callable(function) and (name == "loss" or function is not None):
             raise TypeError(f"{name}={function!r} cannot be called; pass a function")
+    if metrics is not None:
+        instance("metrics", metrics, Mapping, "a dict of metrics by name")
     instance("parameters", parameters, (Tensor, Mapping), "theta [P] or a dict of named tensors")
     if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
         raise TypeError(f"batches={batches!r} is no sequence of batches; pass a list of them")
@@ -127,6 +151,8 @@ def from_loss(
         criterion=criterion,
         named=named,
         weight=weight,
+        metrics=dict(metrics or {}),
+        per_sample=per_sample,
     )
     check(objective)
     return objective
@@ -164,6 +190,13 @@ class Weighted(Protocol):
         """What the loss of a batch is a mean over; None for its samples."""
 
 
+class Plain(NamedTuple):
+    """How losses combine, and nothing else."""
+
+    reduction: str
+    weight: Weight | None
+
+
 def weigh(objective: Weighted, batch: Batch) -> float:
     """The weight of a batch's loss in the risk: for a mean what it is a mean over, 1 for a sum.
 
@@ -183,9 +216,13 @@ def weigh(objective: Weighted, batch: Batch) -> float:
 
 
 def weighed(objective: Weighted, batches: Iterable[Batch]) -> Iterator[tuple[float, Batch]]:
-    """The batches that count, each with its weight; those of weight zero do not: a mean over nothing is NaN."""
+    """The batches that count, each with its weight; those of weight zero do not: a mean over nothing is NaN.
+
+    For metrics, which have weights of their own, all count.
+    """
+    everything = getattr(objective, "measures", None) is not None
     for batch in batches:
-        if weight := weigh(objective, batch):
+        if (weight := weigh(objective, batch)) or everything:
             yield weight, batch
 
 
@@ -207,9 +244,16 @@ NO_WEIGHT = "all batches have weight zero, so there is no mean loss; are all tar
 def combined(objective: Weighted, losses: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """The risk of the losses of all batches, each one number or [N] of them: float64 on the CPU.
 
+    Measured losses give rows [width], or [N, width], with the risk in front (:func:`lla_func.objective.measured`).
+
     Raises:
         ValueError: there is no batch that counts.
     """
+    if (measures := getattr(objective, "measures", None)) is not None:
+        counting = [(loss[..., 0], weight) for loss, weight in zip(losses, weights, strict=True) if weight]
+        parts, shares = zip(*counting, strict=True) if counting else ((), ())
+        whole = combined(Plain(objective.reduction, objective.weight), parts, shares)
+        return torch.cat([whole[..., None], measures.combined(losses, objective.reduction)], dim=-1)
     if not losses:
         raise ValueError(NO_WEIGHT)
     total = torch.tensor(weights, dtype=torch.float64) @ torch.stack(list(losses)).to("cpu", torch.float64)

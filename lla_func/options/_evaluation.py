@@ -52,6 +52,10 @@ class Evaluation(Family):
     tf32: bool = option(False, Flag(), "--tf32", help=
         "let a GPU compute a quick preview with TensorFloat-32. Faster, with ten bits of mantissa and errors of about "
         "1e-3; an engine's check against the loop then compares two such results.")
+    errors: bool = option(False, Flag(), "--errors", help=
+        "also the standard error of each loss over data: what another sample of the same size would change. It is "
+        "found in the same pass, for criteria whose losses of single samples are known; with metrics it is found "
+        "anyway.")
     store: str | Path | None = option(None, Kind("DIR"), "--store", help=
         "keep finished points in a folder: the same call goes on where it stopped, and several processes that make it "
         "share the work. It goes on along the same plan, so that the losses are bit for bit those of an unbroken run; "

@@ -133,7 +133,8 @@ class Hoisted:
             counting = list(weighed(objective, cut))
             pieces = [piece for _, piece in counting]
             bindings = [self._bind(piece) for piece in pieces]
-            results = [coefficients.new_empty(len(coefficients), dtype=torch.float64) for _ in pieces]
+            row = () if objective.measures is None else (objective.measures.raw,)
+            results = [coefficients.new_empty(len(coefficients), *row, dtype=torch.float64) for _ in pieces]
             tasks = list(zip(bindings, pieces, results, strict=True))
             before = sum(one.seconds_shared for one in self.bound.values())
             for bound, data, _ in {id(task[0]): task for task in tasks}.values():
@@ -198,7 +199,7 @@ class _Bound:
         return shared
 
     def tile(self, coefficients: Tensor, batch: Batch, out: Tensor, worker: int) -> None:
-        """Fills out [N] with the losses of one tile at all points."""
+        """Fills out [N] with the losses of one tile at all points; out [N, raw] where they are measured."""
         self.stretch(coefficients, self.hoist(batch), out, worker)
 
     def stretches(

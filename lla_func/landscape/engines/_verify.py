@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lla_func.geometry import Chart
 from lla_func.landscape.engines import _loop as loop
-from lla_func.objective import Objective
+from lla_func.objective import Measures, Objective
 
 
 class DisagreementError(ArithmeticError):
@@ -33,19 +33,27 @@ def verify(objective: Objective, chart: Chart, coefficients: Tensor, losses: Ten
     Raises:
         DisagreementError: a loss differs by more than the tolerance.
     """
-    finite = torch.isfinite(losses).nonzero().flatten().tolist() or list(range(len(losses)))
+    first = losses if objective.measures is None else losses[:, 0]
+    finite = torch.isfinite(first).nonzero().flatten().tolist() or list(range(len(losses)))
     places = sorted({finite[0], finite[len(finite) // 2]})
     run, _ = loop.prepare(objective, chart)
-    return agreement(losses[places], run(coefficients[places]), chart.origin.dtype)
+    return agreement(losses[places], run(coefficients[places]), chart.origin.dtype, objective.measures)
 
 
-def agreement(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> dict[str, float]:
+def agreement(
+    actual: Tensor, expected: Tensor, dtype: torch.dtype, measures: Measures | None = None
+) -> dict[str, float]:
     """Compares losses with the loop's at the same points; returns and raises what :func:`verify` does.
 
     Args:
-        actual, expected: an engine's losses and the loop's, [n].
+        actual, expected: an engine's losses and the loop's, [n], or rows [n, width] with measures.
         dtype: that they were computed in.
+        measures: what the rows hold.
     """
+    if measures is not None:
+        if differing := measures.differing(actual, expected, tolerance(dtype)):
+            raise DisagreementError(f"it gives other values of {', '.join(differing)} than the loop")
+        actual, expected = actual[:, 0], expected[:, 0]
     bound = tolerance(dtype)
     # Rounding may leave little of a small loss beside larger ones; it is as small as they are, though.
     atol = 100 * torch.finfo(dtype).eps * float(expected.abs().nan_to_num(0.0, 0.0).max())
