@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,13 @@ from bridges.metrics._criterion import check_alone, form_of, judged_by, loss_in,
 from bridges.metrics._forms import divided, opened
 from bridges.metrics._graphs import graphs_in, packed
 from bridges.metrics._guard import Guard
+from bridges.metrics._measures import translated_metrics
 from bridges.metrics._metric import Combination, Metric, total
+from bridges.metrics._per_sample import per_sample_of
 from bridges.metrics._reduction import averages, known, reduction_of, weight_of
 from bridges.metrics._separability import NEITHER, confirmed, reduction_by_trial
 from bridges.models import Task
-from lla_func.errors import flag
+from lla_func.errors import flag, instance
 from lla_func.objective import Batch, Objective, Weight, weigh
 
 
@@ -46,6 +48,11 @@ class Loss(Metric):
         weight: what the mean over a batch (inputs, targets) is a mean over, a function of the batch. Known are the
             class weights and ignored targets of cross-entropy, and the elements of losses such as ``nn.MSELoss``; for
             any other criterion it is the number of samples.
+        metrics: further values at each point by name, computed in the same pass: functions of (predictions, targets)
+            that return [B] or [B, K], whose means have standard errors over data, or a number for the batch; metrics of
+            torchmetrics; or anything with ``objective(model)``, such as another Loss on test data.
+        per_sample: the losses of single samples, a function of (predictions, targets) that returns [B], for standard
+            errors over data. Known for the criteria of torch that average.
 
     Raises:
         TypeError: ``criterion`` cannot be called or needs targets, or the data is not made of tensors.
@@ -72,6 +79,8 @@ class Loss(Metric):
         reduction: str | None = None,
         separable: bool | None = None,
         weight: Weight | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        per_sample: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         found = available(device)
         form = form_of(criterion)
@@ -80,6 +89,7 @@ class Loss(Metric):
         else:
             batch = formed(inputs if targets is None else (inputs, targets), form, found)
         self._bind(criterion, [batch], found, reduction, separable, weight)
+        self._measure(metrics, per_sample, weight)
 
     @classmethod
     def from_loader(
@@ -92,11 +102,13 @@ class Loss(Metric):
         reduction: str | None = None,
         separable: bool | None = None,
         weight: Weight | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        per_sample: Callable[[Any, Any], Any] | None = None,
     ) -> Loss:
         """The loss over everything that a loader yields: the same, to rounding, as of all that in one batch.
 
         Args:
-            criterion, device, reduction, separable, weight: as for the class.
+            criterion, device, reduction, separable, weight, metrics, per_sample: as for the class.
             loader: a DataLoader, or any iterable of batches: pairs (inputs, targets), or any other form that
                 :mod:`bridges.metrics._forms` lists. Every pass over it gives the same batches, shuffled and augmented
                 or not.
@@ -112,6 +124,7 @@ class Loss(Metric):
         found = available(device)
         batches = from_loader(loader, found, resident=resident, form=form_of(criterion))
         metric._bind(criterion, batches, found, reduction, separable, weight)
+        metric._measure(metrics, per_sample, weight)
         return metric
 
     def _bind(
@@ -141,6 +154,29 @@ class Loss(Metric):
         self.separable = separable
         self.device = device
         self._batches = batches
+
+    def _measure(
+        self,
+        metrics: Mapping[str, Any] | None,
+        per_sample: Callable[[Any, Any], Any] | None,
+        weight: Weight | None,
+    ) -> None:
+        if metrics is not None:
+            instance("metrics", metrics, Mapping, "a dict of metrics by name")
+        if per_sample is not None and not callable(per_sample):
+            raise TypeError(
+                f"per_sample={per_sample!r} cannot be called; pass a function of (predictions, targets)"
+            )
+        self.metrics = dict(metrics or {})
+        known_ones = per_sample_of(self.criterion) if weight is None else None
+        self._losses = known_ones if per_sample is None else per_sample
+
+    def _per_sample(self, guard: Guard) -> Callable[[Any, Batch], Any] | None:
+        if self._losses is None or self._overridden:
+            return None
+        return translated_metrics(
+            {"per_sample": self._losses}, nn.Module(), guard, device=torch.device(self.device)
+        )["per_sample"]
 
     @property
     def batches(self) -> Iterable[Batch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bridges import optimizers
 from bridges.metrics._batches import available, move, ordinary
 from bridges.metrics._guard import Guard
+from bridges.metrics._measures import translated_metrics
 from bridges.models import Borrowed, Task, behave, precision, unwrap
 from lla_func.objective import Batch, Objective, Weight, Weighted, check, combined, weighed
 
@@ -36,6 +37,7 @@ class Metric:
             declares it, batches are never cut.
         reduction: ``"mean"`` or ``"sum"``, how the losses of several batches combine.
         weight: maps a batch to what its loss is a mean over; None for the number of its samples.
+        metrics: further values at each point by name (:func:`bridges.metrics.translated_metrics`).
 
     Example:
         >>> class Decay(Metric):
@@ -52,6 +54,7 @@ class Metric:
     separable: bool | None = False
     reduction: str = "mean"
     weight: Weight | None = None
+    metrics: Mapping[str, Any] = {}
 
     _returns_predictions: bool = True
 
@@ -102,6 +105,7 @@ class Metric:
         batchnorm: str = "eval",
         dropout_seed: int | None = None,
         dtype: Any = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> Objective:
         """The loss as a pure function of the model's trainable parameters.
 
@@ -111,6 +115,7 @@ class Metric:
             dropout_seed: None for no dropout, or the seed of masks that are equal at every point.
             dtype: ``torch.float32`` or ``torch.float64`` to evaluate a copy of the model, and of the data, in this
                 precision: for models in bfloat16, whose losses are too coarse for a landscape.
+            metrics: further ones beside those of the metric itself.
 
         Raises:
             TypeError: ``model`` is no module that can be borrowed.
@@ -143,8 +148,18 @@ class Metric:
                 judged = partial(guard, lambda model, given: judge(model, (found, given)), part="criterion")
                 return behavior.at(judged)(borrowed.theta, batch)
 
-            outputs = behavior.at(partial(guard, predict, part="outputs"))
-            objective = objective._replace(outputs=outputs, criterion=criterion)
+            predicted = partial(guard, predict, part="outputs")
+            objective = objective._replace(
+                outputs=behavior.at(predicted),
+                criterion=criterion,
+                per_sample=self._per_sample(guard),
+                adapt_outputs=None if behavior.adapted is None else behavior.adapted(predicted),
+            )
+        if beside := {**self.metrics, **(metrics or {})}:
+            options: dict[str, Any] = {"batchnorm": batchnorm, "dropout_seed": dropout_seed}
+            options |= {} if dtype is None else {"dtype": dtype}
+            measures = translated_metrics(beside, model, guard, device=device, **options)
+            objective = objective._replace(metrics=measures)
         # Of streamed data only the beginning is checked here; each batch is checked again as it comes.
         check(objective._replace(batches=batches if isinstance(batches, list) else list(islice(batches, 1))))
         return self._tried(objective, behavior.mixes)
@@ -155,6 +170,10 @@ class Metric:
 
     def _parts(self) -> tuple[Task, Task] | None:
         """The loss in two tasks, if it splits: a model's outputs on a batch, and the loss of (outputs, batch)."""
+        return None
+
+    def _per_sample(self, guard: Guard) -> Callable[[Any, Batch], Any] | None:
+        """The losses of single samples, of (outputs, batch), if they are known."""
         return None
 
     def moments(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> optimizers.Moments:

@@ -72,7 +72,7 @@ def reduction_of(criterion: Any, told: str | None = None) -> str:
 
 def known(criterion: Any) -> bool:
     """Whether it is known what the criterion does over samples, so that no trial has to tell."""
-    return _described(criterion)[0] in (*MODULES, *FUNCTIONS)
+    return described(criterion)[0] in (*MODULES, *FUNCTIONS)
 
 
 def averages(criterion: Any) -> bool:
@@ -104,7 +104,7 @@ def weight_of(criterion: Any, batches: Iterable[Batch]) -> Callable[[Batch], Ten
         >>> weight_of(nn.CrossEntropyLoss(), [(None, labels)]) is None
         True
     """
-    kind, options = _described(criterion)
+    kind, options = described(criterion)
     if kind in OF_LABELS:
         classes, ignored = options.get("weight"), options.get("ignore_index", -100)
     elif kind in (*MODULES, *FUNCTIONS) and options.get("reduction") != "batchmean":
@@ -133,7 +133,7 @@ def weight_of(criterion: Any, batches: Iterable[Batch]) -> Callable[[Batch], Ten
     return weight
 
 
-def _described(criterion: Any) -> tuple[Any, Mapping[str, Any]]:
+def described(criterion: Any) -> tuple[Any, Mapping[str, Any]]:
     """The class or function behind a criterion, and its options."""
     if isinstance(criterion, nn.Module):
         names = ("weight", "ignore_index", "reduction")

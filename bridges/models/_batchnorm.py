@@ -26,6 +26,7 @@ class Behavior(NamedTuple):
         loss: maps theta [P] and a batch to a scalar.
         at: the same for any task: maps the task to a function of theta and data.
         adapt: maps theta to the loss to use there, or None.
+        adapted: the same for any task: maps the task to what maps theta to the function of theta and data; or None.
         mixes: whether samples of a batch influence each other, so that it must not be cut.
         notes: what was chosen, for the results.
         statistics: with ``recalibrate`` maps theta to the running statistics there, by their names in the pipeline.
@@ -37,6 +38,7 @@ class Behavior(NamedTuple):
     mixes: bool
     notes: dict[str, str]
     statistics: Callable[[Tensor], dict[str, Tensor]] | None = None
+    adapted: Callable[[Task], Callable[[Tensor], Callable[[Tensor, Any], Any]]] | None = None
 
 
 def behave(
@@ -93,12 +95,19 @@ def behave(
 
         return loss
 
-    adapt = statistics = None
+    adapt = adapted = statistics = None
     if batchnorm == "recalibrate" and layers:
         statistics = _recalibrating(borrowed, loss_of, batches, layers, pose, seed)
 
         def adapt(theta: Tensor) -> Callable[[Tensor, Batch], Tensor]:
             return loss_with(statistics(theta))
+
+        def adapted(task: Task) -> Callable[[Tensor], Callable[[Tensor, Any], Any]]:
+            def at_theta(theta: Tensor) -> Callable[[Tensor, Any], Any]:
+                buffers = statistics(theta)
+                return lambda theta, data: borrowed(task, theta, data, pose=pose, buffers=buffers, seed=seed)
+
+            return at_theta
 
     note = batchnorm if layers else "none"
     if stateless and batchnorm != "batch":
@@ -110,6 +119,7 @@ def behave(
         mixes=dropping or stateless or (batchnorm == "batch" and bool(layers)),
         notes={"batchnorm": note, "dropout": f"seed {seed}" if dropping else "off"},
         statistics=statistics,
+        adapted=adapted,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lla_func import hessian as products
-from lla_func.errors import shown, usable_device
+from lla_func.errors import instance, shown, usable_device
 from lla_func.files import fingerprint, writable_directory
 from lla_func.hessian import is_first, shared
 from lla_func.objective import Objective, check
@@ -34,9 +34,16 @@ def metric_of(metric: Any) -> Any:
     return metric
 
 
-def objective_of(model: Any, metric: Any, setup: Setup) -> Objective:
-    """The checked objective of a model under a metric, or the :class:`~lla_func.Objective` that came as the model."""
+def objective_of(
+    model: Any, metric: Any, setup: Setup, metrics: Mapping[str, Any] | None = None
+) -> Objective:
+    """The checked objective of a model under a metric, or the :class:`~lla_func.Objective` that came as the model.
+
+    ``metrics`` are further values by name, as the metric takes them, or those of an Objective.
+    """
     device, dtype = setup.device, setup.dtype
+    if metrics is not None:
+        instance("metrics", metrics, Mapping, "a dict of metrics by name")
     metric = metric_of(metric)
     if isinstance(model, Objective):
         if metric is not None:
@@ -46,11 +53,12 @@ def objective_of(model: Any, metric: Any, setup: Setup) -> Objective:
                 "batchnorm, dropout_seed and dtype cannot change an Objective; set them where it is made"
             )
         check(model)
-        objective = model
+        objective = model._replace(metrics={**model.metrics, **(metrics or {})})
     elif hasattr(metric, "objective") and not isinstance(metric, type):
         precision = {} if dtype is None else {"dtype": dtype}  # metrics of one's own need not know it
         behavior = {"batchnorm": setup.batchnorm, "dropout_seed": setup.dropout_seed}
-        objective = metric.objective(model, **behavior, **precision)
+        beside = {} if not metrics else {"metrics": metrics}
+        objective = metric.objective(model, **behavior, **precision, **beside)
     else:
         raise TypeError(
             f"metric={shown(metric, width=60)} has no objective(model) method; pass "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -57,6 +57,7 @@ def viz_lla(
     n_kh: float = 0.5,
     *,
     group: Any = None,
+    metrics: Mapping[str, Any] | None = None,
     freeze: int | str | Iterable[str] | None = None,
     ignore: str | None = None,
     distribution: str = "normal",
@@ -134,6 +135,10 @@ def viz_lla(
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
             They share the points through ``store``, which it needs, and the data of Hessian products; rank 0 alone
             writes and draws.
+        metrics: further values at each point by name, such as ``{"accuracy": bridges.metrics.accuracy}``, found in the
+            same pass with their errors over data and drawn each in a figure of its own: functions of (predictions,
+            targets) that return [B], [B, K] or a number, metrics of torchmetrics, or anything with
+            ``objective(model)``. With an Objective, what :class:`~lla_func.Objective` takes as metrics.
         freeze: parameters that do not move: from the Nth tensor on (7), before it (-7), or by name ('features.*'). See
             :func:`lla_func.geometry.freeze`.
         ignore: keep biases and normalization layers where they are (bias_norm).
@@ -197,7 +202,7 @@ def viz_lla(
     # fmt: on
     with noticed():
         families = (panels, evaluation, hessian, setup, drawing, output)
-        asked = checked(model, metric, optimizer, group, families)
+        asked = checked(model, metric, optimizer, group, metrics, families)
         result = _computed(asked)
         result = replace(result, paths={**result.paths, **write_landscape(asked, result)})
     return arrays(result, drawing.cap_loss, columns=asked.columns) if drawing.return_loss else result
@@ -216,8 +221,9 @@ def check_request(*operands: Any, **options: Any) -> Request:
     call.apply_defaults()
     given = call.arguments
     families = (family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_LLA)
-    model, metric, optimizer, group = (given[name] for name in ("model", "metric", "optimizer", "group"))
-    return checked(model, metric, optimizer, group, cast(Families, tuple(families)))
+    names = ("model", "metric", "optimizer", "group", "metrics")
+    model, metric, optimizer, group, metrics = (given[name] for name in names)
+    return checked(model, metric, optimizer, group, metrics, cast(Families, tuple(families)))
 
 
 def _computed(asked: Request) -> LandscapeResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Request(NamedTuple):
     """What a call of :func:`viz_lla` asks for, checked.
 
     Attributes:
-        model, metric, optimizer, group: the operands.
+        model, metric, optimizer, group, metrics: the operands.
         panels, evaluation, hessian, setup, drawing, output: the options.
         objective: of the model under the metric.
         axes: a name, or directions [2, P].
@@ -43,6 +44,7 @@ class Request(NamedTuple):
     metric: Any
     optimizer: Any
     group: Any
+    metrics: Mapping[str, Any] | None
     panels: Panels
     evaluation: Evaluation
     hessian: Hessian
@@ -63,7 +65,7 @@ class Request(NamedTuple):
         return 2 if self.panels.viz_dev else self.panels.num_per_plot
 
 
-def checked(model: Any, metric: Any, optimizer: Any, group: Any, families: Families) -> Request:
+def checked(model: Any, metric: Any, optimizer: Any, group: Any, metrics: Any, families: Families) -> Request:
     """The request of a call; what is left to check of options that are right by themselves.
 
     No loss is evaluated, but for the Hessian's one look at whether there is something to differentiate.
@@ -86,7 +88,9 @@ def checked(model: Any, metric: Any, optimizer: Any, group: Any, families: Famil
     for manifest in () if store is None else store.glob(f"*/{MANIFEST}"):
         read_manifest(manifest.parent)
 
-    objective = objective_of(model, metric, setup)
+    objective = objective_of(model, metric, setup, metrics)
+    for other in objective.metrics:
+        file_name("metrics", f"{name}_{other}")
     if not isinstance(axes, str):
         axes = finite_tensor("axes", directions_from(axes, objective), (panels.dim, "P"))
     within = _restricted(objective, panels, hessian)
@@ -95,7 +99,8 @@ def checked(model: Any, metric: Any, optimizer: Any, group: Any, families: Famil
         check_differentiable(objective)
     seed = seed_of(panels.seed)
     return Request(
-        model, metric, optimizer, group, *families, objective, axes, within, seed, name, folders, store
+        *(model, metric, optimizer, group, metrics, *families),
+        *(objective, axes, within, seed, name, folders, store),
     )
 
 

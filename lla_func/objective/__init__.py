@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lla_func.objective._gradient_norm import gradient_norm
 from lla_func.objective._layout import Layout
 from lla_func.objective._measured import Measures, Values, measured, row_shape, separate, values
 from lla_func.objective._metrics import Accumulator, PerSample
@@ -40,6 +41,7 @@ __all__ = [
     "check",
     "combined",
     "from_loss",
+    "gradient_norm",
     "loss_at",
     "mean_and_error",
     "measured",
