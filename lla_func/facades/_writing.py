@@ -14,6 +14,9 @@ from lla_func.hessian import is_first
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Analysis
 
+MOST_DRAWN = 10
+"""Of a metric with more values than this at each point no figures are drawn by themselves."""
+
 # ---- landscapes ----------------------------------------------------------------------------------------------------
 
 
@@ -43,11 +46,26 @@ def write_landscape(asked: Request, result: LandscapeResult) -> dict[str, Path]:
         paths |= draw_spectrum(result.hessian, asked.drawing.cur_name, pictures, show=show)
     for what, figure in _figures(asked, result).items():
         if pictures is not None:
-            suffix = "_contour" if what == "contour" else ""
+            kind, _, label = what.partition(" of ")
+            suffix = f"_{store.file_name('metrics', label)}" if label else ""
+            suffix += "_contour" if kind == "contour" else ""
             paths[what] = plots.save(figure, pictures / f"{asked.name}{suffix}.png")
         if show:
             plots.show(figure)
     return paths
+
+
+def _drawn(landscape: Landscape) -> dict[str, str | tuple[str, int]]:
+    """What has figures beside the loss: each metric, or each of its K values; errors of the loss of a plane."""
+    found: dict[str, str | tuple[str, int]] = {}
+    for name, value in landscape.metrics.items():
+        if value.ndim == 1:
+            found[name] = name
+        elif value.shape[1] <= MOST_DRAWN:
+            found |= {f"{name} {k}": (name, k) for k in range(value.shape[1])}
+    if "loss" in landscape.errors and landscape.coords.shape[1] > 1:
+        found["error of loss"] = "error of loss"
+    return found
 
 
 def _figures(asked: Request, result: LandscapeResult) -> dict[str, Any]:
@@ -58,6 +76,10 @@ def _figures(asked: Request, result: LandscapeResult) -> dict[str, Any]:
     panels, shared = (result.landscapes, result.titles), not asked.panels.viz_dev
     looks: dict[str, Any] = {"columns": asked.columns, "shared": shared, "cap": cap, "log": log}
     figures = {what: plots.panel(*panels, style=style, **looks) for what, style in styles.items()}
+    for label, metric in _drawn(result.landscapes[0]).items():
+        looks = {"columns": asked.columns, "shared": not asked.panels.viz_dev, "metric": metric}
+        for what, style in styles.items():
+            figures[f"{what} of {label}"] = plots.panel(*panels, style=style, **looks)
     if asked.drawing.quadratic:
         assert result.curvature is not None
         for landscape, title in zip(*panels, strict=True):

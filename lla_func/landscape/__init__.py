@@ -9,7 +9,7 @@ from lla_func.landscape._directions import directions_of
 from lla_func.landscape._evaluate import evaluate, planned
 from lla_func.landscape._evaluator import EngineFallbackWarning
 from lla_func.landscape._job import directory, load_landscape
-from lla_func.landscape._landscape import Landscape, axes, describe, surface
+from lla_func.landscape._landscape import Landscape, axes, chosen, describe, surface
 from lla_func.landscape._manifest import MANIFEST
 from lla_func.landscape._manifest import read as read_manifest
 from lla_func.landscape._variation import variation
@@ -22,6 +22,7 @@ __all__ = [
     "Landscape",
     "axes",
     "barrier",
+    "chosen",
     "describe",
     "directions_of",
     "directory",

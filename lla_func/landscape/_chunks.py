@@ -113,7 +113,7 @@ def remembered(
     return losses
 
 
-def _chunk(path: Path, seal: str | None, number: int, piece: Tensor, row: tuple[int, ...]) -> Tensor:
+def _chunk(path: Path, seal: str | None, number: int, piece: Tensor, row: tuple[int, ...] = ()) -> Tensor:
     """The losses in a chunk's file; raises a ValueError unless they are those of these points of this job."""
     arrays = files.load_arrays(path)
     losses = torch.from_numpy(arrays["losses"]) if "losses" in arrays else torch.empty(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lla_func.geometry import mesh_axes
@@ -48,6 +50,52 @@ class Landscape(NamedTuple):
     def values(self) -> dict[str, Tensor]:
         """Everything known at each point by its name: ``"loss"``, and the :attr:`metrics`."""
         return {"loss": self.losses, **self.metrics}
+
+
+def chosen(landscape: Landscape, metric: str | tuple[str, int] | None = None) -> Landscape:
+    """The landscape of one of its values, in the place of the losses.
+
+    Args:
+        landscape: with metrics or errors.
+        metric: the name of a value, or of its error as ``"error of accuracy"``; with a number behind it, as in
+            ``("class losses", 3)``, one of the K where there are several. None or ``"loss"`` for the landscape itself.
+
+    Raises:
+        ValueError: there is no such value, or it has K of them at each point.
+
+    Example:
+        >>> import torch
+        >>> coords = torch.zeros(1, 2).double()
+        >>> both = Landscape(coords, torch.ones(1).double(), {}, {}, metrics={"a": torch.tensor([[5.0, 6.0]])})
+        >>> chosen(both, ("a", 1)).losses
+        tensor([6.])
+    """
+    if metric is None or metric == "loss":
+        return landscape
+    name, column = metric if isinstance(metric, tuple) else (metric, None)
+    values = {**landscape.values, **{f"error of {key}": value for key, value in landscape.errors.items()}}
+    if name not in values:
+        raise ValueError(f"metric={metric!r} is not one of {', '.join(map(repr, values))}")
+    value, error = values[name], landscape.errors.get(name)
+    center = torch.as_tensor(landscape.diagnostics.get("center_metrics", {}).get(name, math.nan)).double()
+    if value.ndim > 1 and column is None:
+        raise ValueError(
+            f"metric={metric!r} has {value.shape[1]} values at each point; say which one, as in ({name!r}, 0)"
+        )
+    if column is not None:
+        count = value.shape[1] if value.ndim > 1 else 0
+        if not 0 <= column < count:
+            raise ValueError(f"metric={metric!r} is out of range; {name!r} has {count} values at each point")
+        value, error = value[:, column], None if error is None else error[:, column]
+        center = center[column] if center.ndim else center
+    label = name if column is None else f"{name}[{column}]"
+    return landscape._replace(
+        losses=value,
+        chart={**landscape.chart, "value": label},
+        center=float(center),
+        metrics={},
+        errors={} if error is None else {"loss": error},
+    )
 
 
 def describe(diagnostics: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from lla_func.landscape import Landscape, surface
 from lla_func.plots._files import new_figure
 from lla_func.plots._look import Look, drawn_axes, name_axes
-from lla_func.plots._scale import CAPPED, MARK, add_colorbar, add_legend, center_of, hole, keys
+from lla_func.plots._scale import CAPPED, MARK, Scale, add_colorbar, add_legend, center_of, hole, keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def contour(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axe
     x, y = drawn_axes(landscape, 2, "contour")
     if ax is None:
         ax = new_figure(5.2, 4.4).add_subplot()
-    scale = (look := Look(**options)).scale(landscape)
+    landscape, scale = (look := Look(**options)).shown(landscape)
     bottom, top = scale.ends
     field = np.ma.masked_invalid(scale.height(surface(landscape)).T)
     ax.set_box_aspect(1)
@@ -61,7 +61,7 @@ def contour(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axe
 
 
 def profile(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axes:
-    """Draws the losses along a line.
+    """Draws the losses along a line, with a band of their standard errors over data where these are known.
 
     Args:
         landscape: a mesh of one coordinate.
@@ -79,7 +79,7 @@ def profile(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axe
     (x,) = drawn_axes(landscape, 1, "profile")
     if ax is None:
         ax = new_figure(5.2, 3.6).add_subplot()
-    scale = (look := Look(**options)).scale(landscape)
+    landscape, scale = (look := Look(**options)).shown(landscape)
     heights = scale.height(landscape.losses)
     # finer than the mesh, so that the line meets the cap where it crosses it
     fine = np.union1d(x, np.linspace(x[0], x[-1], 1000))
@@ -89,7 +89,9 @@ def profile(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axe
         above = losses > scale.high
         ax.plot(fine, np.where(above, scale.high, np.nan), color=CAPPED, linewidth=4, solid_capstyle="butt")
         losses = np.where(above, np.nan, losses)
-    ax.plot(fine, losses, color=matplotlib.colormaps[look.cmap](0.3), linewidth=1.8)
+    color = matplotlib.colormaps[look.cmap](0.3)
+    ax.plot(fine, losses, color=color, linewidth=1.8)
+    band = _add_band(ax, landscape, x, scale, color)
     bottom, top = scale.ends
     room, margin = 0.06 * (top - bottom), 0.04 * (x[-1] - x[0])
     if look.log:
@@ -112,8 +114,18 @@ def profile(landscape: Landscape, ax: Axes | None = None, **options: Any) -> Axe
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     if look.legend:
-        add_legend(ax, keys(scale, [landscape]), below=-0.16)
+        add_legend(ax, [*keys(scale, [landscape]), *band], below=-0.16)
     return ax
+
+
+def _add_band(ax: Any, landscape: Landscape, x: np.ndarray, scale: Scale, color: Any) -> list[Any]:
+    """Draws the standard errors over data around a profile, where they are known; the legend entry for them."""
+    if "loss" not in landscape.errors:
+        return []
+    losses, errors = landscape.losses.numpy(), landscape.errors["loss"].numpy()
+    below = np.maximum(losses - errors, scale.low) if scale.log else losses - errors
+    label = "standard error over data"
+    return [ax.fill_between(x, below, losses + errors, color=color, alpha=0.25, linewidth=0, label=label)]
 
 
 def quadratic_overlay(ax: Axes, landscape: Landscape, eigenvalues: Sequence[float], **options: Any) -> Axes:

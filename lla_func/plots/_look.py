@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lla_func.landscape import Landscape
+from lla_func.landscape import Landscape, chosen
 from lla_func.landscape import axes as axes_of
 from lla_func.plots._scale import CMAP, STEPS, Scale, scale_of
 
@@ -24,6 +24,7 @@ class Look:
         cmap: a matplotlib color map.
         legend: whether to name the center, the capped region and the holes under the picture.
         colorbar: whether to draw the color bar of a surface or a contour plot.
+        metric: the value that is drawn instead of the loss (:func:`lla_func.landscape.chosen`).
     """
 
     cap: float | None = None
@@ -33,6 +34,12 @@ class Look:
     cmap: str = CMAP
     legend: bool = True
     colorbar: bool = True
+    metric: str | tuple[str, int] | None = None
+
+    def shown(self, landscape: Landscape) -> tuple[Landscape, Scale]:
+        """The landscape of the value that is drawn, and its scale."""
+        drawn = chosen(landscape, self.metric)
+        return drawn, self.scale(drawn)
 
     def scale(self, *landscapes: Landscape) -> Scale:
         """The scale on which landscapes are drawn."""

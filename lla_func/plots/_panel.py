@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lla_func.errors import one_of, positive_int
-from lla_func.landscape import Landscape
+from lla_func.landscape import Landscape, chosen
 from lla_func.plots._contour import contour, profile
 from lla_func.plots._files import new_figure
 from lla_func.plots._look import axis_labels, drawn_axes
@@ -60,6 +60,8 @@ def panel(
             f"there are {len(titles)} titles for {len(landscapes)} landscapes; pass one for each"
         )
     columns = min(positive_int("columns", columns), len(landscapes))
+    landscapes = [chosen(landscape, options.get("metric")) for landscape in landscapes]
+    options.pop("metric", None)
     rows = math.ceil(len(landscapes) / columns)
     draw, width, height = STYLES[style]
     bars = style != "profile"

@@ -33,6 +33,7 @@ class Scale(NamedTuple):
         log: whether heights and colors are logarithmic.
         capped: whether there are losses above ``high``, which are drawn flat and gray.
         cmap: the name of a matplotlib color map.
+        name: of the value.
     """
 
     low: float
@@ -40,6 +41,7 @@ class Scale(NamedTuple):
     log: bool
     capped: bool
     cmap: str
+    name: str = "loss"
 
     def height(self, losses: Any) -> np.ndarray:
         """Losses as heights (log10 on a log scale), NaN where they cannot be drawn."""
@@ -98,7 +100,7 @@ class Scale(NamedTuple):
     @property
     def label(self) -> str:
         """The label of an axis of losses."""
-        return rf"loss ($\times10^{{{self.exponent}}}$)" if self.exponent else "loss"
+        return rf"{self.name} ($\times10^{{{self.exponent}}}$)" if self.exponent else self.name
 
 
 def scale_of(
@@ -138,7 +140,8 @@ def scale_of(
     if high - low <= 1e-12 * max(abs(low), abs(high)):  # constant up to rounding, which is no relief to draw
         room = 0.05 * (abs(low) or 1.0)
         low, high = low - room, high if capped else high + room
-    return Scale(low, high, log, capped, cmap)
+    name = next((landscape.chart.get("value", "loss") for landscape in landscapes), "loss")
+    return Scale(low, high, log, capped, cmap, name)
 
 
 def center_of(landscape: Landscape) -> tuple[list[float] | None, float]:
@@ -165,7 +168,7 @@ def add_colorbar(figure: Any, scale: Scale, landscapes: Sequence[Landscape], **p
     ticks, labels = scale.ticks()
     bar.ax.minorticks_off()
     bar.set_ticks(ticks, labels=labels)
-    bar.set_label("loss (log scale)" if scale.log else scale.label)
+    bar.set_label(f"{scale.name} (log scale)" if scale.log else scale.label)
     bar.outline.set_linewidth(0.6)
 
 
@@ -185,10 +188,10 @@ def keys(scale: Scale, landscapes: Sequence[Landscape]) -> list[Any]:
     centers = [loss for center, loss in map(center_of, landscapes) if center is not None]
     if centers:
         known = {loss for loss in centers if not math.isnan(loss)}
-        value = f", loss {known.pop():.4g}" if len(known) == 1 else ""
+        value = f", {scale.name} {known.pop():.4g}" if len(known) == 1 else ""
         entries.append(Line2D([], [], label=f"center{value}", **MARK))
     if scale.capped:
-        entries.append(Patch(facecolor=CAPPED, label=f"capped: loss above {scale.high:.4g}"))
+        entries.append(Patch(facecolor=CAPPED, label=f"capped: {scale.name} above {scale.high:.4g}"))
     count = sum(int(np.isnan(scale.height(landscape.losses)).sum()) for landscape in landscapes)
     if count:
         why = "not finite or not positive" if scale.log else "not finite"

@@ -46,7 +46,7 @@ def surface3d(
     elif ax.name != "3d":
         raise ValueError("ax is not a 3D Axes; make it with projection='3d'")
     axes3d: Any = ax
-    scale = (look := Look(**options)).scale(landscape)
+    landscape, scale = (look := Look(**options)).shown(landscape)
     bottom, top = scale.ends
     axes3d.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]), zlim=(bottom, top))
     axes3d.view_init(*view)
