@@ -1,8 +1,9 @@
-"""What the numbers say: how sharp a minimum is, and which features of a surface are more than its errors."""
+"""What the numbers say: how sharp a minimum is, and what of a surface is more than its errors."""
 
 from __future__ import annotations
 
 from lla_func.assessment._average import average
+from lla_func.assessment._contrast import contrast, difference
 from lla_func.assessment._distances import basin, critical_lr, pac_bayes
 from lla_func.assessment._kinds import SHARPNESS, check_options, options_of
 from lla_func.assessment._loops import Loop
@@ -23,7 +24,9 @@ __all__ = [
     "average",
     "basin",
     "check_options",
+    "contrast",
     "critical_lr",
+    "difference",
     "merge_tree",
     "options_of",
     "pac_bayes",
