@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lla_func.assessment._average import average
 from lla_func.assessment._contrast import contrast, difference
+from lla_func.assessment._curvature_map import curvature_map
 from lla_func.assessment._distances import basin, critical_lr, pac_bayes
 from lla_func.assessment._kinds import SHARPNESS, check_options, options_of
 from lla_func.assessment._loops import Loop
@@ -26,6 +27,7 @@ __all__ = [
     "check_options",
     "contrast",
     "critical_lr",
+    "curvature_map",
     "difference",
     "merge_tree",
     "options_of",

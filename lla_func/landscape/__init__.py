@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lla_func.landscape import _store as store
 from lla_func.landscape._barrier import Barrier, barrier
+from lla_func.landscape._chebyshev import interpolate, nodes
 from lla_func.landscape._curvature import Curvature, measured_curvature
 from lla_func.landscape._directions import directions_of
 from lla_func.landscape._evaluate import evaluate, planned
@@ -27,8 +28,10 @@ __all__ = [
     "directions_of",
     "directory",
     "evaluate",
+    "interpolate",
     "load_landscape",
     "measured_curvature",
+    "nodes",
     "planned",
     "read_manifest",
     "store",
