@@ -21,7 +21,7 @@ from lla_func.facades._writing import save_losses, save_spectrum, write_landscap
 from lla_func.geometry import free_parameters
 from lla_func.geometry import panels as panels_of
 from lla_func.landscape import Landscape, directions_of, evaluate, measured_curvature
-from lla_func.objective import values
+from lla_func.objective import risk, values
 from lla_func.options import VIZ_LLA, Drawing, Evaluation, Hessian, Output, Panels, Setup
 from lla_func.spectrum import Analysis, Eigenpairs, analyse
 
@@ -242,8 +242,9 @@ def _computed(asked: Request) -> LandscapeResult:
     if panels.along("adam"):
         moments = asked.metric.moments(asked.model, asked.optimizer)
         directions = moments.directions
-    at_center = values(objective, errors=asked.evaluation.errors)
-    center = float(at_center.loss)
+    measuring = objective.metrics or asked.evaluation.errors
+    measured = values(objective, errors=asked.evaluation.errors) if measuring else None
+    center = float(risk(objective) if measured is None else measured.loss)
     analysis = _analysis(asked)
     paths: dict[str, Path] = {}
     if analysis is not None and asked.folders is not None:
@@ -269,8 +270,8 @@ def _computed(asked: Request) -> LandscapeResult:
         folder = None if asked.store is None else asked.store / f"{number:02d}_{slug}"
         options = asked.evaluation.asdict() | {"store": folder}
         landscape = evaluate(objective, panel.chart, panel.coords, **options)._replace(center=center)
-        if at_center.metrics:
-            found = {name: value.tolist() for name, value in at_center.metrics.items()}
+        if measured is not None and measured.metrics:
+            found = {name: value.tolist() for name, value in measured.metrics.items()}
             landscape = landscape._replace(diagnostics={**landscape.diagnostics, "center_metrics": found})
         landscapes.append(landscape)
         titles.append(panel.title)
