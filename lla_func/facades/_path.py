@@ -44,6 +44,7 @@ def viz_path(
     tol: float | None = None,
     log_tol: bool = False,
     tf32: bool = False,
+    errors: bool = False,
     store: str | Path | None = None,
     progress: bool = False,
     device: Any = None,
@@ -99,6 +100,7 @@ def viz_path(
             missed.
         log_tol: whether the log-loss has to be within ``tol`` of its range as well.
         tf32: let a GPU compute a quick preview with TensorFloat-32.
+        errors: also the standard error of each loss over data: what another sample of the same size would change.
         store: keep finished points in a folder: the same call goes on where it stopped, and several processes that make
             it share the work.
         progress: whether to show a progress bar.
@@ -142,7 +144,7 @@ def viz_path(
     interpolation = Interpolation(steps=steps, kind=kind, margin=margin, slices=slices, names=names)
     evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
         channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
-        log_tol=log_tol, tf32=tf32, store=store, progress=progress)
+        log_tol=log_tol, tf32=tf32, errors=errors, store=store, progress=progress)
     between = Between(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
     picture = Picture(cap_loss=cap_loss, log=log, cur_name=cur_name)
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
