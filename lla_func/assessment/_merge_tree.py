@@ -156,8 +156,9 @@ def smad(tree: MergeTree, values: np.ndarray) -> float:
     one.
 
     Source: the package Landscaper of the authors of arXiv 2602.07135 (Chen, Hadler et al. 2026), whose function
-    ``smad`` averages these gaps over the edges between saddles and minima of the sublevel tree; of the paper only the
-    abstract was at hand. Theirs connects points by an empty region graph, here they are neighbors on the grid.
+    ``smad`` averages these gaps over the edges between minima and saddles of the tree of sublevel sets (its release
+    1.3.1 takes the contour tree instead); of the paper only the abstract was at hand. Theirs connects points by an
+    empty region graph, here they are neighbors on the grid.
 
     Example:
         >>> profile = np.array([0.0, 3.0, 1.0, 5.0, 2.0])

@@ -172,6 +172,23 @@ def test_the_basin_of_a_quadratic_reaches_where_it_crosses_the_level(scale):
     assert found.error > 0
 
 
+def test_the_brackets_of_a_rate_and_of_a_radius_hold_the_truth_however_wide_they_are():
+    for seed in range(12):
+        objective, matrix = bowl(seed=seed)
+        g = slope_of(objective, matrix)
+        found = sharpness(objective, kind="critical_lr", tol=0.5)
+        expected = 2 * float(g @ g / (g @ matrix @ g))
+        assert abs(found.value - expected) <= found.error <= expected
+
+
+def test_a_basin_is_measured_in_units_of_each_filter():
+    weight = torch.stack([torch.full((4,), 0.5), torch.full((4,), 50.0)]).double()
+    for row, size in enumerate([1.0, 100.0]):  # the norms of the two filters
+        objective = from_loss(lambda p, _, r=row: (p["w"][r] - weight[r]).square().sum(), {"w": weight})
+        found = sharpness(objective, kind="basin", rise=4.0, draws=5, tol=1e-6)
+        torch.testing.assert_close(found.samples, torch.full((5,), 2 / size).double(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("relative", [False, True])
 def test_the_flatness_of_a_quadratic_is_the_noise_that_its_trace_allows(scale, relative):
