@@ -11,6 +11,7 @@ from lla_func.assessment._loops import Loop
 from lla_func.assessment._merge_tree import MergeTree, Pair, merge_tree, smad
 from lla_func.assessment._surface_error import Bound
 from lla_func.assessment._topology import Topology, topology
+from lla_func.assessment._topology_file import load_topology, save_topology
 from lla_func.assessment._worst_case import asam, asam_max, sam, sam_max
 
 __all__ = [
@@ -29,11 +30,13 @@ __all__ = [
     "critical_lr",
     "curvature_map",
     "difference",
+    "load_topology",
     "merge_tree",
     "options_of",
     "pac_bayes",
     "sam",
     "sam_max",
+    "save_topology",
     "smad",
     "topology",
 ]

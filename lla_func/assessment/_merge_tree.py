@@ -157,8 +157,8 @@ def smad(tree: MergeTree, values: np.ndarray) -> float:
 
     Source: the package Landscaper of the authors of arXiv 2602.07135 (Chen, Hadler et al. 2026), whose function
     ``smad`` averages these gaps over the edges between minima and saddles of the tree of sublevel sets (its release
-    1.3.1 takes the contour tree instead); of the paper only the abstract was at hand. Theirs connects points by an
-    empty region graph, here they are neighbors on the grid.
+    1.3.1 takes the contour tree instead); of the paper only the abstract was at hand. Theirs connects points by the
+    Gabriel graph, which on a square grid is that of 4 neighbors; there the numbers agree.
 
     Example:
         >>> profile = np.array([0.0, 3.0, 1.0, 5.0, 2.0])

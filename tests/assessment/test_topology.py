@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lla_func import Landscape, chart, topology
-from lla_func.assessment import merge_tree
+from lla_func.assessment import Loop, merge_tree
 from lla_func.assessment._loops import loops
 from lla_func.assessment._surface_error import bootstrapped, pointwise
 
@@ -175,6 +175,13 @@ def test_a_ring_valley_is_a_loop_from_its_bottom_to_the_hill_inside(connectivity
     assert best.death == pytest.approx(1.5**2)
     assert best.birth < 0.5
     assert len(found.believed_loops) == len(found.loops)
+
+
+def test_loops_close_over_corners_with_eight_neighbors_only():
+    pytest.importorskip("gudhi")
+    values = np.array([[9.0, 0.0, 9.0], [0.0, 9.0, 0.0], [9.0, 0.0, 9.0]])
+    assert loops(values, 8) == (Loop(0.0, 9.0),)
+    assert loops(values, 4) == ()
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
