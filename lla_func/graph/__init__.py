@@ -7,14 +7,20 @@ from lla_func.graph._codegen import generate
 from lla_func.graph._linearize import DenseZeros, linearize
 from lla_func.graph._loss import signature
 from lla_func.graph._partition import Partition, Sizes, footprint, hoist, partition
-from lla_func.graph._record import RecordingError, record
+from lla_func.graph._record import Recording, RecordingError, belongs_to, record
+from lla_func.graph._symmetry import Factor, Symmetry, UnknownOperationError, symmetry
 
 __all__ = [
     "RULES",
     "DenseZeros",
+    "Factor",
     "Partition",
+    "Recording",
     "RecordingError",
     "Sizes",
+    "Symmetry",
+    "UnknownOperationError",
+    "belongs_to",
     "footprint",
     "generate",
     "hoist",
@@ -22,4 +28,5 @@ __all__ = [
     "partition",
     "record",
     "signature",
+    "symmetry",
 ]

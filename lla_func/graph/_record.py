@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lla_func._torch import DispatchMode
 from lla_func.graph._codegen import generate
@@ -138,12 +139,19 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
     return node.args
 
 
+def belongs_to(layer: str) -> None:
+    """Says which layer the operations belong to that are recorded from now on: ``node.meta["layer"]``."""
+    if isinstance(recorder := _get_current_dispatch_mode(), Recorder):
+        recorder.layer = layer
+
+
 class Recorder(DispatchMode):
     """Sees every operation below autograd, functorch and functionalization, on plain tensors."""
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.graph = fx.Graph()
+        self.layer = ""
         self.constants: dict[str, Tensor] = {}
         self.lasting: list[Tensor] = []
         for i, tensor in enumerate(inputs):
@@ -176,7 +184,9 @@ class Recorder(DispatchMode):
         result = operation(*args, **kwargs)
         if recorded:
             places = tuple(map(self._place, args)), {name: self._place(x) for name, x in kwargs.items()}
-            self._write(self.graph.call_function(operation, *places), result)
+            node = self.graph.call_function(operation, *places)
+            node.meta["layer"] = self.layer
+            self._write(node, result)
         return result
 
     def _varies(self, argument: Any) -> bool:
