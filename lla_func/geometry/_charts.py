@@ -14,6 +14,7 @@ from lla_func.geometry._chart import (
     summary,
     volume,
 )
+from lla_func.geometry._curves import bezier, chain
 from lla_func.geometry._interpolation import (
     linear_interpolation,
     planar_interpolation,
@@ -24,6 +25,8 @@ from lla_func.geometry._interpolation import (
 __all__ = [
     "Chart",
     "adameq",
+    "bezier",
+    "chain",
     "line",
     "linear_interpolation",
     "mesh",
