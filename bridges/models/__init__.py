@@ -7,6 +7,7 @@ from bridges.models._alike import check_alike, different_constants
 from bridges.models._batchnorm import behave
 from bridges.models._borrowed import Borrowed, Task, in_precision, precision
 from bridges.models._parameters import layout_of, parameters_of, trainable, unwrap
+from bridges.models._pose import evaluating
 from bridges.models._rng import Stream, everything
 from bridges.models._wrapper import ModelWrapper, wrap_model
 
@@ -18,6 +19,7 @@ __all__ = [
     "behave",
     "check_alike",
     "different_constants",
+    "evaluating",
     "everything",
     "in_precision",
     "layout_of",
