@@ -40,6 +40,7 @@ FUNCTIONS = (
         options.VIZ_PATH,
         (options.Evaluation,),
     ),
+    ("lla_func/facades/_connect.py", "connect", (options.Connection,), ()),
 )
 
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from lla_func import plots as plots
     from lla_func import spectrum as spectrum
     from lla_func.assessment import Topology, topology
+    from lla_func.connectivity import Curve
     from lla_func.facades import (
         LandscapeResult,
         PathResult,
         SpectrumResult,
+        connect,
         load,
         sharpness,
         viz_esd,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Analysis",
     "Curvature",
+    "Curve",
     "EngineFallbackWarning",
     "Landscape",
     "LandscapeResult",
@@ -59,6 +62,7 @@ __all__ = [
     "analyse",
     "barrier",
     "chart",
+    "connect",
     "criteria",
     "directions",
     "evaluate",
@@ -81,10 +85,12 @@ __all__ = [
 
 _ROOMS = {
     "assessment": ("Topology", "topology"),
+    "connectivity": ("Curve",),
     "facades": (
         "LandscapeResult",
         "PathResult",
         "SpectrumResult",
+        "connect",
         "load",
         "sharpness",
         "viz_esd",

@@ -15,7 +15,7 @@ from torch import nn
 
 from bridges import metrics
 from bridges.command._cli import parser
-from lla_func import directions, evaluate, from_loss, options, products, viz_esd, viz_lla, viz_path
+from lla_func import connect, directions, evaluate, from_loss, options, products, viz_esd, viz_lla, viz_path
 from lla_func.hessian import KERNELS
 from lla_func.landscape.engines import ENGINES
 from tests.command import run
@@ -26,6 +26,7 @@ FUNCTIONS = {
     "viz_lla": (viz_lla, options.VIZ_LLA),
     "viz_esd": (viz_esd, options.VIZ_ESD),
     "viz_path": (viz_path, options.VIZ_PATH),
+    "connect": (connect, (options.Connection,)),
 }
 COMMANDS = {
     "eval": options.VIZ_LLA,

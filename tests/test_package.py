@@ -22,6 +22,7 @@ MODULES = sorted(path for package in ("lla_func", "bridges") for path in (ROOT /
 # What a user may rely on as ``from lla_func import ...``; a change here is a change of the interface.
 PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
+    connect Curve
     Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
     chart directions products krylov spectrum criteria plots store Trajectory sharpness Topology topology
 """
@@ -133,10 +134,12 @@ ROOMS = (  # imports go up this table only: a room may use those before it
     "lla_func.landscape.engines",
     "lla_func.landscape",
     "lla_func.assessment",
+    "lla_func.connectivity",
     "lla_func.plots",
     "lla_func.facades",
     "bridges.models",
     "bridges.optimizers",
+    "bridges.alignment",
     "bridges.metrics",
     "bridges.trajectories",
     "bridges.loaders",

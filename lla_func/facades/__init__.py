@@ -1,7 +1,8 @@
-"""The front doors: viz_lla shows the loss around a point, viz_path between points, viz_esd the Hessian at one."""
+"""The front doors: viz_lla (around a point), viz_path (between points), connect (curves), viz_esd (Hessian)."""
 
 from __future__ import annotations
 
+from lla_func.facades._connect import connect
 from lla_func.facades._landscape import check_request, viz_lla
 from lla_func.facades._path import check_path, viz_path
 from lla_func.facades._path_result import PairBarrier, PathResult, load
@@ -16,6 +17,7 @@ __all__ = [
     "SpectrumResult",
     "check_path",
     "check_request",
+    "connect",
     "load",
     "sharpness",
     "viz_esd",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lla_func.facades._models import MAIN, Models, models_from, names_of, points_of
 from lla_func.geometry import Chart, chart
+from lla_func.objective import Objective
 from lla_func.options import Between, Interpolation
 
 STRAIGHT = "straight line"
@@ -62,6 +63,8 @@ def course_of(
         ValueError, TypeError: it is nothing that a path can be made of, or an argument does not fit it.
     """
     if is_curve(given):
+        if like is None and not isinstance(metric, Objective):
+            like = getattr(given, "like", None)
         return _along_curve(given, metric, also, like, setup, options)
     if like is not None:
         raise ValueError("like= is for curves and trajectories, which do not know their model; leave it out")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla_func.connectivity import Curve
 from lla_func.facades._common import files_line
 from lla_func.facades._models import MAIN
 from lla_func.files import json_types, load_arrays
@@ -140,8 +141,8 @@ def said(estimate: Estimate) -> str:
     return text if estimate.data_error is None else f"{text}, ± {estimate.data_error:.1g} over data"
 
 
-def load(path: str | Path) -> PathResult:
-    """Reads a result that :func:`lla_func.viz_path` wrote.
+def load(path: str | Path) -> PathResult | Curve:
+    """Reads a result that :func:`lla_func.viz_path` wrote, or a curve of :func:`lla_func.connect`.
 
     Raises:
         ValueError: the file is none, or is of a version that this one does not know.
@@ -152,7 +153,9 @@ def load(path: str | Path) -> PathResult:
         head = json.loads(str(arrays["head"]))
         kind, version = head["format"], head["version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no result of viz_path ({error})") from error
+        raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error})") from error
+    if kind == "curve":
+        return Curve.load(path)
     if (kind, version) != (FORMAT, VERSION):
         raise ValueError(
             f"{str(path)!r} holds a {kind!r} of version {version}; this program reads {FORMAT!r} of version {VERSION}"

@@ -6,6 +6,7 @@ command's help answers at once; what needs the model, its metric or the file sys
 
 from __future__ import annotations
 
+from lla_func.options._connection import Connection
 from lla_func.options._evaluation import Evaluation
 from lla_func.options._family import Family, brief
 from lla_func.options._interpolation import Interpolation
@@ -23,6 +24,7 @@ __all__ = [
     "VIZ_LLA",
     "VIZ_PATH",
     "Between",
+    "Connection",
     "Drawing",
     "Evaluation",
     "Family",
