@@ -24,7 +24,8 @@ PUBLIC = """
     viz_lla LandscapeResult viz_path PathResult load viz_esd SpectrumResult Analysis Curvature analyse layerwise
     connect Curve
     Objective from_loss risk Layout Landscape evaluate variation barrier EngineFallbackWarning Operator
-    chart directions products krylov spectrum criteria plots store Trajectory sharpness Topology topology
+    chart directions products krylov spectrum criteria plots store
+    Trajectory TrajectoryResult sharpness Topology topology
 """
 
 

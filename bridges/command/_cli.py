@@ -54,6 +54,7 @@ examples:
   lla path a.pth b.pth c.pth --steps 25          the plane through three models
   lla path a.pth b.pth c.pth --kind chain        straight from each to the next
   lla path None -1                               from random weights to the bundled ones
+  lla path --trajectory run --log                a training recorded by lla train --track run
 """
 
 ESD_EPILOG = """\
@@ -73,7 +74,7 @@ examples:
   lla train -e 30 -lr 0.002 --schedule cosine --shift 2 --viz_rate 10 --name lenet
   lla train --loader mlp -e 5 --axes adam --mode adameq
   lla train --loader my_loader.py --viz_rate 0       train only, draw nothing
-  lla train -e 10 --viz_rate 0 --track run           record the training, to draw its path
+  lla train -e 10 --viz_rate 0 --track run           record the training, for lla path --trajectory run
 """
 
 

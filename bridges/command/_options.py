@@ -130,9 +130,13 @@ def between(command: argparse.ArgumentParser) -> None:
         help="weights files; 'None' for random ones, -1 for the loader's own",
     )
     group = command.add_argument_group("path")
+    runs = (
+        "instead of models: trainings recorded by lla train --track DIR, over the plane that has most of them"
+    )
+    group.add_argument("--trajectory", nargs="+", metavar="DIR", help=runs)
     test = "also the loss of the test data, where the loader splits them; the first one is then of the training data"
     one(group, Flag(), "--test", help=test)
-    add(group, options.Interpolation, options.Picture, options.Between)
+    add(group, options.Interpolation, options.Following, options.Picture, options.Between)
     group = command.add_argument_group("evaluation")
     add(group, options.Evaluation, without=("store",))
     one(group, Flag(), "--plan", help="print how the work was cut, and what autotuning measured")

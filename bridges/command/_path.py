@@ -12,6 +12,7 @@ from bridges.command import _options as options
 from bridges.command._pipeline import announce, device_of, first_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
 from bridges.command._resume import remember
+from bridges.command._tracking import follow
 from lla_func import viz_path
 from lla_func.facades import check_path
 from lla_func.files import file_name
@@ -21,6 +22,9 @@ from lla_func.options import VIZ_PATH
 
 def run(arguments: Namespace) -> None:
     """Draws the loss between models, and prints their losses, the barriers and what was written."""
+    if arguments.trajectory is not None:
+        follow(arguments)
+        return
     if len(arguments.models) < 2:
         raise ValueError(
             "it takes two or more models: weights files, None for random ones, -1 for the loader's own"

@@ -9,12 +9,14 @@ from lla_func.facades._path_result import PairBarrier, PathResult, load
 from lla_func.facades._result import LandscapeResult, SpectrumResult
 from lla_func.facades._sharpness import sharpness
 from lla_func.facades._spectrum import viz_esd
+from lla_func.facades._trajectory_result import TrajectoryResult
 
 __all__ = [
     "LandscapeResult",
     "PairBarrier",
     "PathResult",
     "SpectrumResult",
+    "TrajectoryResult",
     "check_path",
     "check_request",
     "connect",

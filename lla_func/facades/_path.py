@@ -16,10 +16,16 @@ from lla_func.facades._models import MAIN, own_losses
 from lla_func.facades._path_request import PathRequest, checked_path
 from lla_func.facades._path_result import PairBarrier, PathResult
 from lla_func.facades._path_writing import write_path
+from lla_func.facades._trajectory_path import (
+    TrajectoryRequest,
+    are_trajectories,
+    checked_trajectories,
+    over_trajectories,
+)
 from lla_func.files import fingerprint
 from lla_func.geometry import chart
 from lla_func.landscape import Landscape, barrier, evaluate
-from lla_func.options import VIZ_PATH, Between, Evaluation, Interpolation, Output, Picture
+from lla_func.options import VIZ_PATH, Between, Evaluation, Following, Interpolation, Output, Picture
 
 
 def viz_path(
@@ -34,6 +40,8 @@ def viz_path(
     margin: float | None = None,
     slices: int = 4,
     names: Sequence[str] | None = None,
+    axes: Any = "pca",
+    animation: str | Path | None = None,
     engine: str = "auto",
     points_per_pass: int | None = None,
     samples_per_tile: int | None = None,
@@ -58,7 +66,7 @@ def viz_path(
     to_viz: bool = False,
     viz_dir: str | Path | None = None,
     res_dir: str | Path | None = None,
-) -> PathResult:
+) -> Any:
     """Evaluates and draws the loss between models: on the line through two, the plane through three, and farther.
 
     A line is drawn as a profile with the barrier: max over t of L(t) - ((1 - t) L(a) + t L(b)), refined between the
@@ -73,11 +81,12 @@ def viz_path(
     Args:
         models: two or more modules; or, with an Objective as the metric, vectors [P] or named tensors; or a curve
             that was fitted between two of them (:func:`lla_func.connect`), which is shown with the straight line
-            beside it, or with ``kind="plane"`` on the surface that it lies on.
+            beside it, or with ``kind="plane"`` on the surface that it lies on; or a trajectory
+            (:class:`lla_func.Trajectory`), or several, which are shown over the plane that has most of them.
         metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, as in
             :func:`lla_func.viz_lla`; or an :class:`~lla_func.Objective`.
         also: further metrics, or Objectives, by name, such as ``{"test": metric_test}``: shown beside the first.
-        like: the model of a curve, where the metric is no Objective.
+        like: the model of a curve or a trajectory, where the metric is no Objective.
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
             They share the points through ``store``, which it needs; rank 0 alone writes and draws.
         steps: points along each axis; of a chain, along each of its pieces.
@@ -87,6 +96,10 @@ def viz_path(
             volumes).
         slices: planes of a volume that are drawn.
         names: a name for each model; by default a, b, ...
+        axes: plane of a trajectory: pca (principal components) or ends (through start and end). ``"ends"`` has the
+            direction across in which the checkpoints lie farthest; directions of your own come as a tensor [2, P]. See
+            :func:`lla_func.geometry.trajectory_plane`.
+        animation: also write a trajectory as an animation, a .gif, or an .mp4 by ffmpeg.
         engine: how the points are computed: auto (by autotuning), loop, vmap, hoisted or compiled.
         points_per_pass: how many points share each operation.
         samples_per_tile: how many samples are computed together, where batches may be cut.
@@ -121,7 +134,7 @@ def viz_path(
         res_dir: folder for numbers and settings (default: analysis_results).
 
     Returns:
-        a :class:`PathResult`.
+        a :class:`PathResult`; of trajectories a :class:`TrajectoryResult`.
 
     Raises:
         ValueError, TypeError: an argument is wrong, or the models are not of one architecture; the message names what
@@ -142,6 +155,7 @@ def viz_path(
     # The options, gathered by `make signatures`.
     # fmt: off
     interpolation = Interpolation(steps=steps, kind=kind, margin=margin, slices=slices, names=names)
+    following = Following(axes=axes, animation=animation)
     evaluation = Evaluation(engine=engine, points_per_pass=points_per_pass, samples_per_tile=samples_per_tile,
         channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
         log_tol=log_tol, tf32=tf32, errors=errors, store=store, progress=progress)
@@ -150,12 +164,14 @@ def viz_path(
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
     with noticed():
-        families = (interpolation, evaluation, between, picture, output)
-        asked = checked_path(models, metric, also, like, group, families)
+        families = (interpolation, following, evaluation, between, picture, output)
+        asked = _checked(models, metric, also, like, group, families)
+        if isinstance(asked, TrajectoryRequest):
+            return over_trajectories(asked)
         return write_path(asked, _computed(asked))
 
 
-def check_path(*operands: Any, **options: Any) -> PathRequest:
+def check_path(*operands: Any, **options: Any) -> PathRequest | TrajectoryRequest:
     """Checks what a call of :func:`viz_path` with these arguments asks for, and evaluates nothing.
 
     Raises:
@@ -169,7 +185,20 @@ def check_path(*operands: Any, **options: Any) -> PathRequest:
     )
     names = ("models", "metric", "also", "like", "group")
     models, metric, also, like, group = (given[name] for name in names)
-    return checked_path(models, metric, also, like, group, made)
+    return _checked(models, metric, also, like, group, made)
+
+
+def _checked(
+    models: Any, metric: Any, also: Any, like: Any, group: Any, families: Any
+) -> PathRequest | TrajectoryRequest:
+    """The request of a call, by what its first argument is."""
+    if are_trajectories(models):
+        return checked_trajectories(models, metric, also, like, group, families)
+    interpolation, following, evaluation, between, picture, output = families
+    if following.animation is not None or not isinstance(following.axes, str) or following.axes != "pca":
+        raise ValueError("axes= and animation= are for trajectories; leave them out")
+    families = (interpolation, evaluation, between, picture, output)
+    return checked_path(models, metric, also, like, group, families)
 
 
 def _computed(asked: PathRequest) -> PathResult:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from lla_func.connectivity import Curve
+from lla_func.facades import _trajectory_result as trajectories
 from lla_func.facades._common import files_line
 from lla_func.facades._models import MAIN
+from lla_func.facades._trajectory_result import TrajectoryResult
 from lla_func.files import json_types, load_arrays
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Estimate
@@ -141,7 +143,7 @@ def said(estimate: Estimate) -> str:
     return text if estimate.data_error is None else f"{text}, ± {estimate.data_error:.1g} over data"
 
 
-def load(path: str | Path) -> PathResult | Curve:
+def load(path: str | Path) -> PathResult | TrajectoryResult | Curve:
     """Reads a result that :func:`lla_func.viz_path` wrote, or a curve of :func:`lla_func.connect`.
 
     Raises:
@@ -156,6 +158,8 @@ def load(path: str | Path) -> PathResult | Curve:
         raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error})") from error
     if kind == "curve":
         return Curve.load(path)
+    if kind == trajectories.FORMAT:
+        return trajectories.read_trajectory(path, arrays, head)
     if (kind, version) != (FORMAT, VERSION):
         raise ValueError(
             f"{str(path)!r} holds a {kind!r} of version {version}; this program reads {FORMAT!r} of version {VERSION}"

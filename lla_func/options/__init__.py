@@ -9,6 +9,7 @@ from __future__ import annotations
 from lla_func.options._connection import Connection
 from lla_func.options._evaluation import Evaluation
 from lla_func.options._family import Family, brief
+from lla_func.options._following import Following
 from lla_func.options._interpolation import Interpolation
 from lla_func.options._kinds import Flag, Kind, Positive, Whole, Word
 from lla_func.options._output import Between, Drawing, Output, Picture, Setup
@@ -17,7 +18,7 @@ from lla_func.options._spectrum import Hessian, Products, Spectrum
 
 VIZ_LLA = (Panels, Evaluation, Hessian, Setup, Drawing, Output)
 VIZ_ESD = (Spectrum, Setup, Output)
-VIZ_PATH = (Interpolation, Evaluation, Between, Picture, Output)
+VIZ_PATH = (Interpolation, Following, Evaluation, Between, Picture, Output)
 
 __all__ = [
     "VIZ_ESD",
@@ -29,6 +30,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Flag",
+    "Following",
     "Hessian",
     "Interpolation",
     "Kind",

@@ -9,7 +9,7 @@ from bridges import weights
 from bridges.command import _tracking as tracking
 from bridges.loaders import mlp
 from bridges.models import parameters_of
-from lla_func import Trajectory
+from lla_func import Trajectory, load
 from tests.command import run
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -50,3 +50,45 @@ def test_a_run_is_not_written_over(capsys):
 def test_a_wrong_rate_is_refused(capsys):
     assert run(*TRAIN, "--track_every", "0") == 2
     assert "--track_every" in capsys.readouterr().err
+
+
+def test_recorded_trainings_are_drawn(capsys):
+    assert run(*TRAIN) == 0
+    assert run(*TRAIN[:-1], "slow", "-lr", "0.001") == 0
+    capsys.readouterr()
+    asked = [
+        "path",
+        "--loader",
+        "mlp",
+        "--trajectory",
+        "run",
+        "slow",
+        "--steps",
+        "4",
+        "--animation",
+        "both.gif",
+    ]
+    assert run(*asked, "--axes", "ends", "--name", "both") == 0
+    out = capsys.readouterr().out
+    assert "48 checkpoints and 16 points" in out
+    for path in ("viz_results/path_both.png", "viz_results/path_both_off_plane.png", "both.gif"):
+        assert f"wrote {path}" in out
+    assert load("analysis_results/path_both.npz").names == ("run", "slow")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--trajectory", "nowhere"], "there is no trajectory in 'nowhere'"),
+        (["a.pth", "--trajectory", "run"], "--trajectory stands for the models"),
+        (["--trajectory", "run", "--test"], "--test is for models"),
+        (["--trajectory", "run", "--axes", "pcs"], "'pcs' is not one of pca, ends"),
+        (["--trajectory", "run", "--animation", "run.avi"], "name it .gif, or .mp4"),
+        (["--trajectory", "run", "--loader", "lenet"], "the objective is of another model"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(more, message, capsys):
+    assert run(*TRAIN) == 0
+    capsys.readouterr()
+    assert run("path", "--loader", "mlp", *more) == 2
+    assert message in capsys.readouterr().err
