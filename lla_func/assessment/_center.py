@@ -9,15 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lla_func._torch import differentiable, full_precision, math_attention
+from lla_func._torch import differentiable, full_precision, without_autocast
+from lla_func.assessment._contrast import sample_losses
 from lla_func.errors import instance
-from lla_func.hessian import sample_losses, sample_weights
-from lla_func.objective import Objective, risk, tiles, weigh, weighed
+from lla_func.objective import Objective, mean_and_error, merged, moments, risk, tiles, weighed
 
 TILE = 1024
 """Samples in a piece of data whose gradient is taken at once."""
-SAMPLES = 256
-"""Samples whose losses are computed one by one at once."""
 SHORT = 0.1
 """The part of a move that rounding of theta may swallow before a result says so."""
 
@@ -119,33 +117,26 @@ def gradient(objective: Objective, theta: Tensor) -> Tensor:
 
 
 def error_over_data(center: Center, steps: Iterable[Tensor]) -> float | None:
-    """The standard error over samples of the mean rise after some steps [P].
+    """The standard error over samples of the mean rise after some steps [P], of which one at a time is held.
 
     Each sample's loss after a step is compared with its own before it, so that what they differ in anyway drops out.
-    None where the losses of single samples make no sense (batch statistics) or there is one sample only.
+    None where the objective has no losses of single samples, or they depend on one another (batch statistics).
     """
-    objective, theta = center.objective, center.theta
-    if not objective.separable or objective.adapt is not None:
+    objective = center.objective
+    if objective.per_sample is None or not (objective.separable or objective.adapt is not None):
         return None
-    steps = list(steps)
-    rises, weights = [], []
-    with torch.no_grad(), full_precision(), math_attention():  # the fused encoder path cannot be batched
-        for batch in objective.batches:
-            for _, part in weighed(objective, tiles(batch, SAMPLES)):
-                share, counted = sample_weights(objective, part)
-                total = weigh(objective, part) if objective.reduction == "mean" else 1.0
-                before = sample_losses(objective, counted, theta).double()
-                after = [sample_losses(objective, counted, theta + step).double() for step in steps]
-                rises.append((torch.stack(after).mean(0) - before).cpu())
-                weights.append((share.double() * total).cpu())
-    rise, weight = torch.cat(rises), torch.cat(weights)
-    count = len(rise)
-    if count < 2 or not bool(rise.isfinite().all()):
-        return None
-    if objective.reduction == "mean":
-        weight = weight / weight.sum()
-    mean = (weight * rise).sum() / weight.sum()
-    return float((weight * (rise - mean)).norm()) * math.sqrt(count / (count - 1))
+    with torch.no_grad(), full_precision(), without_autocast():
+        before = list(sample_losses(objective, center.theta))
+        rises, count = [torch.zeros_like(losses) for losses, _ in before], 0
+        for step in steps:
+            count += 1
+            after = sample_losses(objective, center.theta + step)
+            for rise, (first, _), (losses, _) in zip(rises, before, after, strict=True):
+                rise += losses - first
+        parts = zip(rises, before, strict=True)
+        numbers = merged([moments(rise / count, weights) for rise, (_, weights) in parts])
+    error = float(mean_and_error(numbers)[1]) * (float(numbers[1]) if objective.reduction == "sum" else 1.0)
+    return error if math.isfinite(error) else None
 
 
 def length(vector: Tensor) -> float:

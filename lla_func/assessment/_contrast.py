@@ -124,6 +124,14 @@ def _differences(
         yield total, counts
 
 
+def sample_losses(objective: Objective, theta: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """For each batch the losses of its samples at theta, in float64 on the CPU, and what the samples count."""
+    assert objective.outputs is not None
+    outputs = objective.outputs if objective.adapt_outputs is None else objective.adapt_outputs(theta)
+    for batch in objective.batches:
+        yield _losses(objective, outputs, theta, batch)
+
+
 def _losses(objective: Objective, outputs: Any, theta: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
     """The losses of samples in float64, and what they count."""
     assert objective.per_sample is not None

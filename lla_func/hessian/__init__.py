@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lla_func.hessian._gauss_newton import sample_losses, sample_weights
 from lla_func.hessian._kernels import KERNELS
 from lla_func.hessian._layerwise import layerwise, table
 from lla_func.hessian._products import finite_difference, fisher, ggn, hessian
@@ -18,8 +17,6 @@ __all__ = [
     "hessian",
     "is_first",
     "layerwise",
-    "sample_losses",
-    "sample_weights",
     "shared",
     "table",
 ]

@@ -208,15 +208,26 @@ def test_by_default_the_loss_doubles():
         assert first.value == second.value
 
 
-def regression(reduction="mean", weight=None):
+def regression(reduction="mean"):
     """Squared errors of a linear model on samples of unequal batches, so that single losses are known."""
     batches = [(draw(n, 3, seed=n), draw(n, seed=n + 50)) for n in (9, 4, 17)]
 
-    def loss(t, batch):
-        errors = (batch[0] @ t - batch[1]) ** 2
-        return errors.sum() if reduction == "sum" else errors.mean()
+    def errors(t, batch):
+        return (batch[0] @ t - batch[1]) ** 2
 
-    made = from_loss(loss, draw(3, seed=7), batches, separable=True, reduction=reduction)
+    def criterion(found, batch):
+        return found.sum() if reduction == "sum" else found.mean()
+
+    made = from_loss(
+        lambda t, batch: criterion(errors(t, batch), batch),
+        draw(3, seed=7),
+        batches,
+        separable=True,
+        reduction=reduction,
+        outputs=errors,
+        criterion=criterion,
+        per_sample=lambda found, batch: found,
+    )
     return made, torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches])
 
 
@@ -252,7 +263,6 @@ def test_data_are_cut_into_pieces_without_a_difference(reduction, monkeypatch):
     objective, _, _ = regression(reduction)
     whole = sharpness(objective, kind="sam", rho=0.2)
     monkeypatch.setattr(_center, "TILE", 4)
-    monkeypatch.setattr(_center, "SAMPLES", 5)
     cut = sharpness(objective, kind="sam", rho=0.2)
     assert cut.value == pytest.approx(whole.value, rel=1e-12)
     assert cut.data_error == pytest.approx(whole.data_error, rel=1e-12)
@@ -260,7 +270,9 @@ def test_data_are_cut_into_pieces_without_a_difference(reduction, monkeypatch):
 
 def test_without_single_samples_there_is_no_error_over_data():
     objective, _, _ = regression()
+    assert sharpness(objective, kind="sam").data_error is not None
     assert sharpness(objective._replace(separable=False), kind="sam").data_error is None
+    assert sharpness(objective._replace(per_sample=None), kind="sam").data_error is None
     assert sharpness(objective, kind="sam", over_data=False).data_error is None
 
 
