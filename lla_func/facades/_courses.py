@@ -53,6 +53,7 @@ def course_of(
     given: Any,
     metric: Any,
     also: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
     like: Any,
     setup: Between,
     options: Interpolation,
@@ -65,10 +66,10 @@ def course_of(
     if is_curve(given):
         if like is None and not isinstance(metric, Objective):
             like = getattr(given, "like", None)
-        return _along_curve(given, metric, also, like, setup, options)
+        return _along_curve(given, metric, also, metrics, like, setup, options)
     if like is not None:
         raise ValueError("like= is for curves and trajectories, which do not know their model; leave it out")
-    return _through_models(models_from(given, metric, also, setup, options.names), options)
+    return _through_models(models_from(given, metric, also, metrics, setup, options.names), options)
 
 
 def is_curve(given: Any) -> bool:
@@ -96,6 +97,7 @@ def _along_curve(
     curve: Any,
     metric: Any,
     also: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
     like: Any,
     setup: Between,
     options: Interpolation,
@@ -110,13 +112,13 @@ def _along_curve(
         plane = curve.plane()
         bends = ["bend"] if len(plane.marks) == 3 else [f"bend {i + 1}" for i in range(len(plane.marks) - 2)]
         first, last = names_of(options.names, 2)
-        models = points_of(list(curve.points), metric, also, like, setup, [first, *bends, last])
+        models = points_of(list(curve.points), metric, also, metrics, like, setup, [first, *bends, last])
         places = dict(zip(models.names, map(tuple, plane.marks.tolist()), strict=True))
         over = _like_main(plane.chart, models)._replace(center=None, points=places)
         coords = _over(torch.cat([plane.marks, plane.path]), options)
         more = {"path": plane.path, "path_distances": plane.distances}
         return Course(models, dict.fromkeys(models.objectives, over), coords, (), more)
-    models = points_of(ends, metric, also, like, setup, options.names)
+    models = points_of(ends, metric, also, metrics, like, setup, options.names)
     if STRAIGHT in models.objectives:
         raise ValueError(f"also has the name {STRAIGHT!r}, which the line between the curve's ends has")
     places = {name: (float(number),) for number, name in enumerate(models.names)}

@@ -42,7 +42,12 @@ class Models(NamedTuple):
 
 
 def models_from(
-    models: Any, metric: Any, also: Mapping[str, Any] | None, setup: Setup, given: Sequence[str] | None
+    models: Any,
+    metric: Any,
+    also: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    setup: Setup,
+    given: Sequence[str] | None,
 ) -> Models:
     """The models as points of one objective, checked by names and shapes; no loss is evaluated.
 
@@ -50,6 +55,7 @@ def models_from(
         models: modules; or, with an Objective as the metric, vectors [P] or named tensors.
         metric: of the modules, or an Objective.
         also: further metrics by name, or Objectives.
+        metrics: further values of the first one.
         setup: how they are evaluated.
         given: the models' names.
 
@@ -67,7 +73,7 @@ def models_from(
     known = names_of(given, len(items))
     asked = {MAIN: metric, **_further(also)}
     if isinstance(metric, Objective):
-        return _points(items, _given(asked, setup), setup, known)
+        return _points(items, _given(asked, metrics, setup), setup, known)
     for name, item in zip(known, items, strict=True):
         if isinstance(item, (Tensor, Mapping)) or not hasattr(item, "parameters"):
             raise TypeError(
@@ -81,7 +87,7 @@ def models_from(
         raise TypeError(
             f"also[{wrong[0]!r}] is an Objective, metric is none; pass metrics, or Objectives only"
         )
-    objectives = {name: objective_of(items[0], each, setup) for name, each in asked.items()}
+    objectives = _made(items[0], asked, metrics, setup)
     main = objectives[MAIN]
     thetas = [main.theta, *(objective_of(item, asked[MAIN], setup).theta for item in items[1:])]
     return Models(known, tuple(thetas), _fitting(objectives), tuple(items), asked[MAIN], setup)
@@ -91,6 +97,7 @@ def points_of(
     thetas: Sequence[Tensor],
     metric: Any,
     also: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
     like: Any,
     setup: Setup,
     given: Sequence[str] | None,
@@ -105,11 +112,11 @@ def points_of(
     if isinstance(metric, Objective):
         if like is not None:
             raise ValueError("like= is not used with an Objective, which knows its model; leave it out")
-        return _points(thetas, _given(asked, setup), setup, known)
+        return _points(thetas, _given(asked, metrics, setup), setup, known)
     if like is None:
         raise ValueError("like= is missing: pass the model that this is of, or an Objective as the metric")
-    made = {name: objective_of(like, metric_of(each), setup) for name, each in asked.items()}
-    return _points(thetas, made, setup, known)
+    asked = {name: metric_of(each) for name, each in asked.items()}
+    return _points(thetas, _made(like, asked, metrics, setup), setup, known)
 
 
 def own_losses(models: Models) -> tuple[Tensor, Tensor]:
@@ -169,7 +176,9 @@ def _explain(models: Models, index: int, own: float, here: float) -> None:
     raise ValueError(f"{said}. They differ in {reason}")
 
 
-def _given(asked: Mapping[str, Any], setup: Setup) -> Mapping[str, Objective]:
+def _given(
+    asked: Mapping[str, Any], metrics: Mapping[str, Any] | None, setup: Setup
+) -> Mapping[str, Objective]:
     """The Objectives that came instead of metrics, checked."""
     if wrong := [name for name, each in asked.items() if not isinstance(each, Objective)]:
         raise TypeError(
@@ -177,7 +186,20 @@ def _given(asked: Mapping[str, Any], setup: Setup) -> Mapping[str, Objective]:
         )
     # The default, since an Objective has made up its mind; what else was asked for is refused.
     plain = replace(setup, batchnorm="eval") if setup.batchnorm == "recalibrate" else setup
-    return {name: objective_of(each, None, plain) for name, each in asked.items()}
+    return {
+        name: objective_of(each, None, plain, metrics if name == MAIN else None)
+        for name, each in asked.items()
+    }
+
+
+def _made(
+    model: Any, asked: Mapping[str, Any], metrics: Mapping[str, Any] | None, setup: Setup
+) -> Mapping[str, Objective]:
+    """The objectives of a model, the first one with further values."""
+    return {
+        name: objective_of(model, each, setup, metrics if name == MAIN else None)
+        for name, each in asked.items()
+    }
 
 
 def _points(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lla_func._torch import noticed
+from lla_func.assessment import contrast
 from lla_func.facades._common import provenance
 from lla_func.facades._models import MAIN, own_losses
 from lla_func.facades._path_request import PathRequest, checked_path
@@ -27,12 +31,22 @@ from lla_func.geometry import chart
 from lla_func.landscape import Landscape, barrier, evaluate
 from lla_func.options import VIZ_PATH, Between, Evaluation, Following, Interpolation, Output, Picture
 
+PLAIN: Mapping[str, Any] = {
+    "store": None,
+    "sampling": "grid",
+    "tol": None,
+    "log_tol": False,
+    "errors": False,
+}
+"""Options of a landscape that the lines between its models do not share."""
+
 
 def viz_path(
     models: Any,
     metric: Any = None,
     *,
     also: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
     like: Any = None,
     group: Any = None,
     steps: int = 41,
@@ -73,6 +87,10 @@ def viz_path(
     points. The plane through three models has orthonormal axes, so that coordinates are distances in weight space.
     All charts give the models themselves exactly.
 
+    Where the criterion gives losses of single samples, lines have a band of the standard error over data, and the
+    barrier one of its own, over paired samples: the losses at the top and at both ends are of the same samples, so
+    that what they share cancels. With ``errors=True`` planes have a panel of errors.
+
     Models are points of one objective, that of the first: they have to agree in names and shapes, and the loss of
     each as such a point has to be the one that it has by itself. BatchNorm is recalibrated by default: its statistics
     are gathered anew at each point, the models' own among them, over the metric's data. So the loss at an end is that
@@ -86,6 +104,8 @@ def viz_path(
         metric: what the loss is, such as ``bridges.metrics.Loss(criterion, inputs, targets)``, as in
             :func:`lla_func.viz_lla`; or an :class:`~lla_func.Objective`.
         also: further metrics, or Objectives, by name, such as ``{"test": metric_test}``: shown beside the first.
+        metrics: further values at each point by name, such as ``{"accuracy": bridges.metrics.accuracy}``, found in the
+            same pass as the first loss (:func:`lla_func.viz_lla`).
         like: the model of a curve or a trajectory, where the metric is no Objective.
         group: a ``torch.distributed`` process group, all of whose processes make this call with the same arguments.
             They share the points through ``store``, which it needs; rank 0 alone writes and draws.
@@ -165,7 +185,7 @@ def viz_path(
     # fmt: on
     with noticed():
         families = (interpolation, following, evaluation, between, picture, output)
-        asked = _checked(models, metric, also, like, group, families)
+        asked = _checked(models, metric, also, metrics, like, group, families)
         if isinstance(asked, TrajectoryRequest):
             return over_trajectories(asked)
         return write_path(asked, _computed(asked))
@@ -183,22 +203,24 @@ def check_path(*operands: Any, **options: Any) -> PathRequest | TrajectoryReques
     made: Any = tuple(
         family(**{each.name: given[each.name] for each in fields(family)}) for family in VIZ_PATH
     )
-    names = ("models", "metric", "also", "like", "group")
-    models, metric, also, like, group = (given[name] for name in names)
-    return _checked(models, metric, also, like, group, made)
+    names = ("models", "metric", "also", "metrics", "like", "group")
+    models, metric, also, metrics, like, group = (given[name] for name in names)
+    return _checked(models, metric, also, metrics, like, group, made)
 
 
 def _checked(
-    models: Any, metric: Any, also: Any, like: Any, group: Any, families: Any
+    models: Any, metric: Any, also: Any, metrics: Any, like: Any, group: Any, families: Any
 ) -> PathRequest | TrajectoryRequest:
     """The request of a call, by what its first argument is."""
     if are_trajectories(models):
+        if metrics is not None:
+            raise ValueError("metrics= is for models and curves; leave it out for a trajectory")
         return checked_trajectories(models, metric, also, like, group, families)
     interpolation, following, evaluation, between, picture, output = families
     if following.animation is not None or not isinstance(following.axes, str) or following.axes != "pca":
         raise ValueError("axes= and animation= are for trajectories; leave them out")
     families = (interpolation, evaluation, between, picture, output)
-    return checked_path(models, metric, also, like, group, families)
+    return checked_path(models, metric, also, metrics, like, group, families)
 
 
 def _computed(asked: PathRequest) -> PathResult:
@@ -215,6 +237,8 @@ def _computed(asked: PathRequest) -> PathResult:
     for name, objective in models.objectives.items():
         folder = None if asked.store is None else asked.store / "_".join(re.findall(r"\w+", name))
         options = asked.evaluation.asdict()
+        if course.charts[name].dim == 1 and objective.per_sample is not None:
+            options["errors"] = True  # a band costs no further pass
         landscape = evaluate(objective, course.charts[name], course.coords, **options | {"store": folder})
         found = [_barrier(asked, name, pair, landscape, options) for pair in course.pairs]
         result = replace(
@@ -237,10 +261,14 @@ def _barrier(
     if through.dim == 1:
         ends = (float(pair[0]), float(pair[1]))
         found = barrier(objective, through, landscape, between=ends)
-        at = found.at - pair[0]
     else:
-        line = chart.linear_interpolation(*(models.thetas[i] for i in pair), labels=names)
-        plain = {**options, "store": None, "sampling": "grid", "tol": None, "log_tol": False}
-        found = barrier(objective, line, steps=asked.interpolation.steps, **plain)
-        at = found.at
-    return PairBarrier(metric, names, found.estimate, at, found.ends)
+        ends = (0.0, 1.0)
+        through = chart.linear_interpolation(*(models.thetas[i] for i in pair), labels=names)
+        found = barrier(objective, through, steps=asked.interpolation.steps, **{**options, **PLAIN})
+    at = found.at - ends[0]
+    estimate = found.estimate
+    if objective.per_sample is not None and 0 < estimate.value < math.inf:
+        places = torch.tensor([[found.at], [ends[0]], [ends[1]]], dtype=torch.float64)
+        height = contrast(objective, chart.point(through, places.to(through.basis.device)), [1, at - 1, -at])
+        estimate = estimate._replace(data_error=height.data_error)
+    return PairBarrier(metric, names, estimate, at, found.ends)

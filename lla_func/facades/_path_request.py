@@ -42,7 +42,13 @@ class PathRequest(NamedTuple):
 
 
 def checked_path(
-    models: Any, metric: Any, also: Mapping[str, Any] | None, like: Any, group: Any, families: Families
+    models: Any,
+    metric: Any,
+    also: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    like: Any,
+    group: Any,
+    families: Families,
 ) -> PathRequest:
     """The request of a call; what is left to check of options that are right by themselves. No loss is evaluated.
 
@@ -56,7 +62,7 @@ def checked_path(
             raise ValueError("group= needs store=, a folder that all its processes see, to share the points")
     planned(evaluation)
     name = file_name("cur_name", f"path_{file_name('cur_name', picture.cur_name)}")
-    course = course_of(models, metric, also, like, between, interpolation)
+    course = course_of(models, metric, also, metrics, like, between, interpolation)
     folders = folders_of(output, group)
     store = None if evaluation.store is None else directory("store", evaluation.store)
     for manifest in () if store is None else store.glob(f"*/{MANIFEST}"):

@@ -13,8 +13,10 @@ from lla_func import plots
 from lla_func.facades._models import MAIN
 from lla_func.facades._path_request import PathRequest
 from lla_func.facades._path_result import PathResult, said
-from lla_func.files import save_json
+from lla_func.facades._writing import drawn_values
+from lla_func.files import file_name, save_json
 from lla_func.hessian import is_first
+from lla_func.landscape import chosen
 
 
 def write_path(asked: PathRequest, result: PathResult) -> PathResult:
@@ -42,7 +44,7 @@ def write_path(asked: PathRequest, result: PathResult) -> PathResult:
     options = {"cap": asked.picture.cap_loss, "log": asked.picture.log}
     for what, figure in figures(result, slices=asked.interpolation.slices, **options).items():
         if pictures is not None:
-            suffix = "" if what in ("profile", "contour") else f"_{what}"
+            suffix = "" if what in ("profile", "contour") else f"_{file_name('metrics', what)}"
             paths[what] = plots.save(figure, pictures / f"{asked.name}{suffix}.png")
         if show:
             plots.show(figure)
@@ -58,9 +60,19 @@ def figures(result: PathResult, *, slices: int = 4, **options: Any) -> Mapping[s
         options: ``cap`` and ``log`` (:class:`lla_func.plots.Look`).
     """
     dim = result.landscape.coords.shape[1]
-    if dim == 1:
-        return {"profile": _profile(result, **options)}
-    return _planes(result, **options) if dim == 2 else _slices(result, slices, **options)
+    if dim == 3:
+        return _slices(result, slices, **options)
+    figures = {"profile": _profile(result, **options)} if dim == 1 else _planes(result, **options)
+    for label, metric in drawn_values(result.landscape).items():
+        if dim == 1:
+            found = {label: chosen(result.landscape, metric)}
+            figures[label] = plots.profiles(found).figure
+        else:
+            figures[label] = plots.panel(
+                [result.landscape], [label], style="contour", columns=1, metric=metric
+            )
+            plots.mark_points(figures[label].axes[0], result.landscape)
+    return figures
 
 
 def _profile(result: PathResult, **options: Any) -> Any:
@@ -74,7 +86,7 @@ def _profile(result: PathResult, **options: Any) -> Any:
     return ax.figure
 
 
-def _planes(result: PathResult, **options: Any) -> Mapping[str, Any]:
+def _planes(result: PathResult, **options: Any) -> dict[str, Any]:
     panels = list(result.landscapes.values()), list(result.landscapes)
     columns = min(len(result.landscapes), 2)
     flat = plots.panel(*panels, style="contour", columns=columns, **options)

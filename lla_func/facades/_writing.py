@@ -55,7 +55,7 @@ def write_landscape(asked: Request, result: LandscapeResult) -> dict[str, Path]:
     return paths
 
 
-def _drawn(landscape: Landscape) -> dict[str, str | tuple[str, int]]:
+def drawn_values(landscape: Landscape) -> dict[str, str | tuple[str, int]]:
     """What has figures beside the loss: each metric, or each of its K values; errors of the loss of a plane."""
     found: dict[str, str | tuple[str, int]] = {}
     for name, value in landscape.metrics.items():
@@ -76,7 +76,7 @@ def _figures(asked: Request, result: LandscapeResult) -> dict[str, Any]:
     panels, shared = (result.landscapes, result.titles), not asked.panels.viz_dev
     looks: dict[str, Any] = {"columns": asked.columns, "shared": shared, "cap": cap, "log": log}
     figures = {what: plots.panel(*panels, style=style, **looks) for what, style in styles.items()}
-    for label, metric in _drawn(result.landscapes[0]).items():
+    for label, metric in drawn_values(result.landscapes[0]).items():
         looks = {"columns": asked.columns, "shared": not asked.panels.viz_dev, "metric": metric}
         for what, style in styles.items():
             figures[f"{what} of {label}"] = plots.panel(*panels, style=style, **looks)

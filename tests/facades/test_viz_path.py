@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bridges import metrics
 from lla_func import barrier, chart, from_loss, load, risk, viz_path
+from lla_func.files import load_arrays, save_arrays
 from tests.cases import CASES, build
 from tests.engines import every_engine
 from tests.state import unchanged
@@ -123,7 +126,7 @@ def test_further_metrics_are_evaluated_on_the_same_line(mlp):
 
 
 def test_more_models_are_a_chain_and_its_barrier_is_that_of_the_highest_piece():
-    thetas = [torch.tensor([x], dtype=torch.float64) for x in (-1.0, 1.0, 1.5, 3.0)]
+    thetas = [torch.tensor([x], dtype=torch.float64) for x in (1.5, 1.0, -1.0, -1.5)]
     result = viz_path(thetas, WELL, to_save=False, steps=21)
     assert result.landscape.coords[[0, 20, 40, 60], 0].tolist() == [0, 1, 2, 3]
     assert [each.between for each in result.barriers] == [("a", "b"), ("b", "c"), ("c", "d")]
@@ -182,11 +185,11 @@ def test_a_model_in_bfloat16_is_evaluated_in_the_precision_asked_for():
     assert len(found.landscape.losses.unique()) == 5
 
 
-def test_the_result_is_read_again_as_it_was(tmp_path, mlp):
-    models = [mlp.model, moved(mlp.model)]
+def test_the_result_is_read_again_as_it_was(tmp_path, resnet):
+    models = [resnet.model, moved(resnet.model)]
     folders = {"viz_dir": tmp_path / "viz", "res_dir": tmp_path}
     result = viz_path(
-        models, mlp.metric, also={"test": mlp.metric}, names=["first", "last"], steps=5, **folders
+        models, resnet.metric, also={"test": resnet.metric}, names=["first", "last"], steps=5, **folders
     )
     assert sorted(path.name for path in result.paths.values()) == [
         "path_default.json",
@@ -334,3 +337,18 @@ def test_there_is_no_barrier_to_ask_for_without_a_line():
     result = viz_path([-WELL.theta, WELL.theta], WELL, **QUIET)
     with pytest.raises(AttributeError, match="has no attribute 'explained'"):
         _ = result.explained
+
+
+def test_a_file_of_version_1_is_read():
+    result = load(Path(__file__).parents[1] / "data" / "path_1.npz")
+    assert result.barrier.value == pytest.approx(1, rel=1e-9)
+    assert result.names == ("a", "b")
+    assert list(result.landscapes) == ["loss", "tilted"]
+    assert result.landscape.losses.tolist() == pytest.approx([0, 0.5625, 1, 0.5625, 0])
+
+
+def test_a_file_of_another_version_is_refused(tmp_path):
+    arrays = load_arrays(Path(__file__).parents[1] / "data" / "path_1.npz")
+    arrays["head"] = np.array(str(arrays["head"]).replace('"version": 1', '"version": 99'))
+    with pytest.raises(ValueError, match="of version 99; this program reads 'path' of version 1"):
+        load(save_arrays(tmp_path / "new.npz", **arrays))

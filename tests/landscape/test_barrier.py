@@ -60,6 +60,7 @@ def test_there_is_no_barrier_where_the_loss_is_convex(function):
     found = barrier(*along(function))
     assert 0 <= found.estimate.value <= 1e-14
     assert found.estimate.note == "no barrier"
+    assert found.estimate.error >= torch.finfo(torch.float64).eps * max(map(abs, found.ends))
 
 
 def test_rounding_of_float32_is_part_of_the_error():
