@@ -17,13 +17,16 @@ from tqdm.auto import tqdm
 
 from lla_func import connectivity
 from lla_func._torch import full_precision, noticed, without_autocast
+from lla_func.assessment import contrast
 from lla_func.connectivity import Curve, State
 from lla_func.errors import finite_tensor, shown
 from lla_func.facades._common import bridge, objective_of, provenance
 from lla_func.files import fingerprint
+from lla_func.geometry import Chart, point
 from lla_func.landscape import barrier
 from lla_func.objective import Objective, loss_at, value
 from lla_func.options import Connection, Setup
+from lla_func.spectrum import Estimate
 
 
 def connect(
@@ -202,8 +205,8 @@ def _computed(asked: Request) -> Curve:
         curve = Curve(
             points=state.points,
             kind=options.kind,
-            barrier=barrier(asked.evaluated, shape, steps=options.steps).estimate,
-            straight_barrier=barrier(asked.evaluated, straight, steps=options.steps).estimate,
+            barrier=_barrier(asked.evaluated, shape, options.steps),
+            straight_barrier=_barrier(asked.evaluated, straight, options.steps),
             history=state.losses,
             settings=_settings(options) | {"ends": job["ends"], **provenance(asked.evaluated)},
             like=asked.like,
@@ -214,6 +217,18 @@ def _computed(asked: Request) -> Curve:
 
 
 RESULT = "curve.npz"
+
+
+def _barrier(objective: Objective, curve: Chart, steps: int) -> Estimate:
+    """The barrier on a curve, with its error over data where losses of single samples are known."""
+    found = barrier(objective, curve, steps=steps)
+    top = found.at
+    known = objective.per_sample is not None and objective.outputs is not None
+    if not known or not 0 < found.estimate.value < math.inf:
+        return found.estimate
+    thetas = point(curve, torch.tensor([[top], [0.0], [1.0]], dtype=torch.float64, device=curve.basis.device))
+    paired = contrast(objective, thetas, (1.0, top - 1.0, -top))
+    return found.estimate._replace(data_error=paired.data_error)
 
 
 def _settings(options: Connection) -> dict[str, Any]:

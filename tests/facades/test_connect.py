@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
-from bridges import metrics
-from lla_func import Curve, connect, from_loss, load, viz_path
+from bridges import metrics, trajectories
+from lla_func import Curve, connect, from_loss, load, risk, viz_path
 from lla_func.connectivity import DamagedStateWarning
 from lla_func.files import load_arrays, save_arrays
 from tests.cases import build
@@ -161,6 +162,53 @@ def test_a_curve_is_drawn_with_the_models_that_it_connects():
         over = viz_path(curve, case.metric, kind="plane", steps=3, to_save=False)
     assert result.barrier.value == pytest.approx(curve.barrier.value, rel=1e-3, abs=1e-9)
     assert len(over.landscape.losses) == 9
+
+
+def test_a_barrier_has_its_error_over_paired_samples():
+    case = build("mlp")
+    with torch.no_grad():
+        case.model[2].weight.mul_(20)
+        case = case._replace(targets=case.model(case.inputs).argmax(1))
+    other = copy.deepcopy(case.model)  # the same function with its units in another order
+    with torch.no_grad():
+        for tensor, axis in ((other[0].weight, 0), (other[0].bias, 0), (other[2].weight, 1)):
+            tensor.copy_(tensor.roll(3, axis))
+    found = connect(case.model, other, case.metric, epochs=1).straight_barrier
+    a, b = (case.metric.objective(model).theta for model in (case.model, other))
+    places = torch.linspace(0, 1, 2001, dtype=torch.float64)[:, None]
+    losses = torch.stack([_losses(case, (1 - t) * a + t * b) for t in places[:, 0]])  # [N, samples]
+    heights = losses - ((1 - places) * losses[0] + places * losses[-1])
+    row = heights[int(heights.mean(1).argmax())]
+    assert found.value == pytest.approx(float(row.mean()), rel=1e-4)
+    assert found.data_error == pytest.approx(float(row.std()) / len(row) ** 0.5, rel=1e-2)
+
+
+def _losses(case, theta):
+    layout = case.metric.objective(case.model).layout
+    outputs = torch.func.functional_call(case.model, layout.unravel(theta), (case.inputs,))
+    return nn.functional.cross_entropy(outputs, case.targets, reduction="none").detach()
+
+
+def test_a_point_of_a_curve_becomes_a_state_dict_with_statistics_of_the_data():
+    case, other = build("resnet"), build("resnet")
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.add_(0.1)
+    curve = connect(case.model, other.model, case.metric, epochs=1, steps=3)
+    state = trajectories.state_dict(curve, 0.5, like=case.model, metric=case.metric)
+    middle = copy.deepcopy(case.model)
+    middle.load_state_dict(state)
+    recalibrated = case.metric.objective(case.model, batchnorm="recalibrate")
+    expected = risk(recalibrated, curve.theta(0.5))
+    assert case.metric(middle.eval()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_curve_of_the_first_format_is_still_read():
+    found = Curve.load(Path(__file__).parents[1] / "data" / "curve_v1.npz")
+    assert torch.equal(found.theta(0), A)
+    assert torch.equal(found.theta(1), B)
+    assert (found.kind, found.points.shape, found.history.shape) == ("bezier", (3, 2), (5,))
+    assert found.straight_barrier.value > found.barrier.value > 0
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_another_curve():
