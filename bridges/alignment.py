@@ -140,18 +140,34 @@ class _Pure:
     def __call__(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """All outputs as one tensor: as it is, if there is just one."""
         with torch.no_grad():
-            return self._run(tensors, lambda model: None)
+            kept = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, self.inputs)
+            return self._run(tensors, kept, lambda model: None)
 
     def symmetry(self) -> Symmetry:
         """The permutations that the outputs are invariant under."""
         names = list(self.tensors)
+        data, structure = pytree.tree_flatten(self.inputs)
+        places = [i for i, leaf in enumerate(data) if isinstance(leaf, Tensor)]
 
         def function(*values: Tensor) -> Tensor:
-            return self._run(dict(zip(names, values, strict=True)), _label)
+            """The outputs for parameters and, where the model writes into them, data; as few inputs as will do."""
+            given = list(data)
+            for place, value in zip(places, values[len(names) :], strict=False):
+                given[place] = value.clone()  # functionalized, unlike what it is a clone of
+            inputs = pytree.tree_unflatten(given, structure)
+            return self._run(dict(zip(names, values[: len(names)], strict=True)), inputs, _label)
+
+        def recorded(*also: Tensor) -> Symmetry:
+            pure = torch.func.functionalize(function, remove="mutations")
+            return symmetry(record(pure, *self.tensors.values(), *also), names)
 
         try:
-            recording = record(torch.func.functionalize(function, remove="mutations"), *self.tensors.values())
-            return symmetry(recording, names)
+            try:
+                return recorded()
+            except RecordingError as error:
+                if "writes to" not in str(error):
+                    raise
+                return recorded(*(data[place] for place in places))
         except RecordingError as error:
             raise ValueError(f"model_b cannot be aligned: {error}") from error
         except UnknownOperationError as error:
@@ -161,7 +177,9 @@ class _Pure:
                 f"how permutations pass through that is not known; known are {KNOWN}"
             ) from error
 
-    def _run(self, tensors: Mapping[str, Tensor], prepare: Callable[[nn.Module], None]) -> Tensor:
+    def _run(
+        self, tensors: Mapping[str, Tensor], inputs: Any, prepare: Callable[[nn.Module], None]
+    ) -> Tensor:
         moving = set(self.borrowed.layout.names)
 
         def task(model: nn.Module, data: Any) -> Tensor:
@@ -171,7 +189,7 @@ class _Pure:
         return self.borrowed(
             task,
             {name: tensor for name, tensor in tensors.items() if name in moving},
-            self.inputs,
+            inputs,
             pose=self._pose,
             buffers={f"model.{name}": tensor for name, tensor in tensors.items() if name not in moving},
         )

@@ -83,7 +83,7 @@ def symmetry(recording: Recording, names: Sequence[str]) -> Symmetry:
 
     Args:
         recording: of a function of tensors.
-        names: a name for each input, in order.
+        names: a name for each input, in order; inputs after those that are named are data, which stay as they are.
 
     Raises:
         UnknownOperationError: an operation has no rule.
@@ -102,7 +102,8 @@ def symmetry(recording: Recording, names: Sequence[str]) -> Symmetry:
     for node in recording.graph.nodes:
         if node.op == "placeholder":
             inputs.append(node)
-            walk.axes[node] = _new(walk.factors, shape_of(node) or (), fixed=False)
+            data = len(inputs) > len(names)
+            walk.axes[node] = _new(walk.factors, shape_of(node) or (), fixed=data)
         elif node.op == "get_attr":
             walk.axes[node] = _new(walk.factors, shape_of(node) or (), fixed=True)
         elif node.op == "output":
@@ -110,7 +111,7 @@ def symmetry(recording: Recording, names: Sequence[str]) -> Symmetry:
                 walk.factors.fix(axis)
         else:
             walk.axes[node] = _passed(walk, node)
-    return _collected(walk, dict(zip(names, inputs, strict=True)))
+    return _collected(walk, dict(zip(names, inputs, strict=False)))
 
 
 def _new(factors: Factors, shape: Sequence[int], *, fixed: bool) -> list[Axis]:

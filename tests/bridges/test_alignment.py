@@ -186,6 +186,27 @@ def test_a_layer_without_rules_is_refused_by_its_name():
         align(model, to=copy.deepcopy(model), inputs=torch.randn(2, 6, 3))
 
 
+class Writing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 8)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x.add_(1.0)
+        return {"logits": self.last(self.first(x).relu_()), "inputs": x, "step": 3}
+
+
+def test_a_model_that_writes_into_its_inputs_is_aligned_and_the_inputs_stay():
+    torch.manual_seed(0)
+    model, inputs = Writing(), torch.randn(4, 3)
+    before = inputs.clone()
+    other = shuffled(model, inputs)
+    state = align(other, to=model, inputs=inputs)
+    assert all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
+    assert torch.equal(inputs, before)
+
+
 def test_a_model_that_branches_on_values_is_refused():
     class Branching(nn.Linear):
         def forward(self, x):
