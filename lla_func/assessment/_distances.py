@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from lla_func.assessment._average import moves, pair_rises
-from lla_func.assessment._center import Center, center_of, gradient, length, normal, notes
+from lla_func.assessment._center import Center, center_of, error_over_data, gradient, length, normal, notes
 from lla_func.assessment._crossing import crossing
-from lla_func.errors import finite_number, positive_int
+from lla_func.errors import finite_number, flag, positive_int
 from lla_func.geometry import directions
 from lla_func.objective import Objective
 from lla_func.spectrum import Estimate, standard_error
@@ -19,7 +21,7 @@ FIRST = 0.01
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def critical_lr(objective: Objective, *, tol: float = 1e-2) -> Estimate:
+def critical_lr(objective: Objective, *, tol: float = 1e-2, over_data: bool = True) -> Estimate:
     """The critical learning rate: the smallest at which a step of gradient descent raises the loss.
 
         min { eta > 0 : L(theta - eta g) > L(theta) },        on a quadratic  2 |g|^2 / (g^T H g)
@@ -31,10 +33,11 @@ def critical_lr(objective: Objective, *, tol: float = 1e-2) -> Estimate:
     Args:
         objective: what is studied.
         tol: the width of the bracket to reach, relative to the rate.
+        over_data: whether to compute the error over data, where the losses of single samples are at hand.
 
     Returns:
-        the estimate; ``error`` is half of the bracket, and what rounding of the losses adds. Infinite where no rate
-        that was tried raises the loss.
+        the estimate; ``error`` is half of the bracket, and what rounding of the losses adds; ``data_error`` is that of
+        the rise there over its slope, the gradient held fixed. Infinite where no rate that was tried raises the loss.
 
     Raises:
         TypeError, ValueError: the loss is not finite or has no gradient, the gradient vanishes, or ``tol`` is out of
@@ -49,7 +52,7 @@ def critical_lr(objective: Objective, *, tol: float = 1e-2) -> Estimate:
         >>> round(critical_lr(bowl, tol=1e-6).value, 5)
         0.5
     """
-    tol = finite_number("tol", tol, above=0)
+    tol, over_data = finite_number("tol", tol, above=0), flag("over_data", over_data)
     center = center_of(objective)
     slope = gradient(objective, center.theta)
     size = length(slope)
@@ -75,6 +78,7 @@ def critical_lr(objective: Objective, *, tol: float = 1e-2) -> Estimate:
     return Estimate(
         found.value,
         error=found.error + rounding,
+        data_error=_over_data(center, [-found.value * slope], found.slope) if over_data else None,
         products=products,
         converged=doubt is None and rounding <= 2 * tol * found.value,
         note=notes(f"critical sharpness {2 / found.value:.6g}", doubt),
@@ -170,6 +174,7 @@ def pac_bayes(
     relative: bool = False,
     tol: float = 1e-2,
     seed: int = 0,
+    over_data: bool = True,
 ) -> Estimate:
     """PAC-Bayes-like flatness: the largest noise under which the loss rises by no more than a given amount in the mean.
 
@@ -187,10 +192,12 @@ def pac_bayes(
         relative: whether noise is measured in units of each parameter.
         tol: the width of the bracket to reach, relative to the flatness.
         seed: of the moves.
+        over_data: whether to compute the error over data, where the losses of single samples are at hand.
 
     Returns:
-        the estimate; ``error`` joins half of the bracket and what the finite number of moves leaves, ``samples`` has
-        the rise of each pair at the value [draws].
+        the estimate; ``error`` joins half of the bracket and what the finite number of moves leaves, ``data_error`` is
+        that of the mean rise over its slope, the moves held fixed, and ``samples`` has the rise of each pair at the
+        value [draws].
 
     Raises:
         TypeError, ValueError: as :func:`basin`.
@@ -205,6 +212,7 @@ def pac_bayes(
         True
     """
     draws, tol = positive_int("draws", draws, least=4), finite_number("tol", tol, above=0)
+    over_data = flag("over_data", over_data)
     center = center_of(objective)
     level = _level(center, rise)
     move = moves(center, draws, relative=relative, seed=seed)
@@ -227,15 +235,23 @@ def pac_bayes(
     steep = abs(found.slope) if math.isfinite(found.slope) and found.slope else 2 * level / value
     finite = bool(rises.isfinite().all())
     doubt = center.doubt(value * move(0), level)
+    pairs = (sign * value * move(k) for k in range(draws) for sign in (1, -1))
     sampling = standard_error(rises) / steep if finite else math.inf
     return Estimate(
         value,
         error=math.hypot(found.error, sampling),
+        data_error=_over_data(center, pairs, steep) if over_data and finite else None,
         products=products + 2 * draws,
         converged=finite and doubt is None,
         note=notes(f"1 / value^2 is {1 / value**2:.6g}", doubt),
         samples=rises,
     )
+
+
+def _over_data(center: Center, steps: Iterable[Tensor], slope: float) -> float | None:
+    """The error over data of where a rise is reached: that of the rise, over its slope there."""
+    error = error_over_data(center, steps)
+    return None if error is None or not abs(slope) > 0 else error / abs(slope)
 
 
 def _level(center: Center, rise: float | None) -> float:
@@ -247,6 +263,6 @@ def _level(center: Center, rise: float | None) -> float:
     return abs(center.loss)
 
 
-def _at(order: torch.Tensor, quantile: float) -> torch.Tensor:
+def _at(order: Tensor, quantile: float) -> Tensor:
     """A quantile of sorted numbers, some of which may be infinite: the next one up."""
     return order[min(len(order) - 1, max(0, math.ceil(quantile * len(order)) - 1))]

@@ -15,7 +15,7 @@ from lla_func.assessment._topology import Topology
 from lla_func.errors import instance
 from lla_func.files import PathLike, load_arrays, save_arrays
 
-FORMAT = "lla_func.topology"
+FORMAT = "topology"
 VERSION = 1
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lla_func.assessment import Topology, load_topology
 from lla_func.connectivity import Curve
 from lla_func.facades import _trajectory_result as trajectories
 from lla_func.facades._common import files_line
@@ -143,8 +144,9 @@ def said(estimate: Estimate) -> str:
     return text if estimate.data_error is None else f"{text}, ± {estimate.data_error:.1g} over data"
 
 
-def load(path: str | Path) -> PathResult | TrajectoryResult | Curve:
-    """Reads a result that :func:`lla_func.viz_path` wrote, or a curve of :func:`lla_func.connect`.
+def load(path: str | Path) -> PathResult | TrajectoryResult | Curve | Topology:
+    """Reads a result that :func:`lla_func.viz_path` wrote, a curve of :func:`lla_func.connect`, or a topology that
+    :func:`lla_func.assessment.save_topology` wrote.
 
     Raises:
         ValueError: the file is none, or is of a version that this one does not know.
@@ -158,6 +160,8 @@ def load(path: str | Path) -> PathResult | TrajectoryResult | Curve:
         raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error})") from error
     if kind == "curve":
         return Curve.load(path)
+    if kind == "topology":
+        return load_topology(path)
     if kind == trajectories.FORMAT:
         return trajectories.read_trajectory(path, arrays, head)
     if (kind, version) != (FORMAT, VERSION):

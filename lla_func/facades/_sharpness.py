@@ -33,9 +33,10 @@ def sharpness(
     ``asam``        as sam, in units of the weights: rho, eta, over_data
     ``asam_max``    as sam_max, in units of the weights: eta, and those of sam_max
     ``average``     mean rise under random moves: rho, draws, relative, seed, over_data
-    ``critical_lr`` learning rate from which on a step raises the loss: tol
+    ``critical_lr`` learning rate from which on a step raises the loss: tol, over_data
     ``basin``       distance along filter-normalized directions to a rise: rise, draws, quantile, tol, seed
-    ``pac_bayes``   largest noise with no more than a rise in the mean: rise, draws, relative, tol, seed
+    ``pac_bayes``   largest noise with no more than a rise in the mean: rise, draws, relative, tol, seed,
+                    over_data
     =============== ====================================================================================
 
     Definition, unit, cost, source and defaults of each stand with its function, such as

@@ -259,6 +259,26 @@ def test_the_error_over_data_of_an_average_is_that_of_each_samples_mean_rise():
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_error_over_data_of_a_critical_rate_is_that_of_the_rise_there_over_its_slope(reduction):
+    objective, x, y = regression(reduction)
+    theta, n = objective.theta, len(x)
+    g = 2 * x.T @ (x @ theta - y) / (n if reduction == "mean" else 1)
+    found = sharpness(objective, kind="critical_lr", tol=1e-3)
+    rises = (x @ (theta - found.value * g) - y) ** 2 - (x @ theta - y) ** 2
+    error = float(rises.std()) * (1 / math.sqrt(n) if reduction == "mean" else math.sqrt(n))
+    assert found.data_error == pytest.approx(error / float(g @ g), rel=0.12)  # the slope there is |g|^2
+
+
+def test_the_error_over_data_of_flatness_is_that_of_the_mean_rise_over_its_slope():
+    objective, _, _ = regression()
+    found = sharpness(objective, kind="pac_bayes", rise=0.5, draws=4, seed=2)
+    rise = sharpness(objective, kind="average", rho=found.value * math.sqrt(3), draws=4, seed=2)
+    assert rise.value == pytest.approx(0.5, rel=0.02)
+    slope = 2 * rise.value / found.value  # of a square
+    assert found.data_error == pytest.approx(rise.data_error / slope, rel=0.12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_data_are_cut_into_pieces_without_a_difference(reduction, monkeypatch):
     objective, _, _ = regression(reduction)
     whole = sharpness(objective, kind="sam", rho=0.2)

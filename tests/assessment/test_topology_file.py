@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lla_func import Landscape, chart, topology
+from lla_func import Landscape, chart, load, topology
 from lla_func.assessment import Loop, load_topology, save_topology
 from lla_func.files import load_arrays, save_arrays
 
@@ -50,13 +50,14 @@ def test_a_topology_of_holes_is_read_as_it_was_written(tmp_path):
 
 def test_files_of_the_first_version_are_read():
     same(load_topology(OLD), found())
+    same(load(OLD), found())  # by the door for all results
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
-            {"head": np.array('{"format": "lla_func.topology", "version": 99}')},
+            {"head": np.array('{"format": "topology", "version": 99}')},
             "of version 99; this program reads",
         ),
         ({"head": np.array('{"format": "other", "version": 1}')}, "holds a 'other'"),
