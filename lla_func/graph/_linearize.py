@@ -52,7 +52,9 @@ REPLAYED: dict[Any, Callable[..., Any]] = {
 }
 
 
-def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor]:
+def linearize(
+    function: Callable[[tuple[Tensor, ...]], Tensor], point: tuple[Tensor, ...]
+) -> Callable[[Tensor], Tensor]:
     """The derivative of a function at x as a program of its own, v -> J v.
 
     The Jacobian-vector product is computed once, in forward mode. Of all its operations only those that the tangent
@@ -62,27 +64,33 @@ def linearize(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tens
     dropped.
 
     Args:
-        function: maps a vector [P] to a tensor; any differentiable code with forward-mode rules.
-        x: the point, [P].
+        function: maps tensors to a tensor; any differentiable code with forward-mode rules.
+        point: the tensors at which; their elements, one tensor after another, count as a vector [P].
 
     Returns:
-        the linear map, which may be called any number of times, also under ``torch.func.vmap``.
+        the linear map of vectors [P], which may be called any number of times, also under ``torch.func.vmap``.
 
     Raises:
         RuntimeError: an operation has no forward-mode derivative or cannot be replayed.
 
     Example:
-        >>> product = linearize(torch.sin, torch.zeros(2))
+        >>> product = linearize(lambda point: torch.sin(point[0]), (torch.zeros(2),))
         >>> product(torch.tensor([1.0, 2.0]))
         tensor([1., 2.])
     """
-    tangent = result = torch.linspace(1, 2, len(x), dtype=x.dtype, device=x.device)
+    x, sizes = point[0], [part.numel() for part in point]
+    tangent = result = torch.linspace(1, 2, sum(sizes), dtype=x.dtype, device=x.device)
 
     def along(tangent: Tensor) -> Tensor:
         nonlocal result
         # Functional form turns writes into buffers, such as those of gradients of views, into operations with results.
-        result = functionalize(lambda t: jvp(function, (x,), (t,))[1])(tangent)
+        result = functionalize(moved)(tangent)
         return result
+
+    def moved(tangent: Tensor) -> Tensor:
+        pieces = tangent.split(sizes) if len(sizes) > 1 else (tangent,)
+        tangents = tuple(piece.view(part.shape) for piece, part in zip(pieces, point, strict=True))
+        return jvp(function, (point,), (tangents,))[1]
 
     with DenseZeros():
         recording = record(along, tangent, recorder=_TangentRecorder)

@@ -30,7 +30,7 @@ def carry_out(
     tolerance: float | None = None,
 ) -> Operator:
     """Chooses how to compute products (unless told), assembles them to an operator, and probes its symmetry."""
-    objective, name, point, _, kernel, blocks, tile, memory = request
+    objective, name, point, _, _, kernel, blocks, tile, memory = request
     scale = abs(check_reproducible(objective, name)) if flag("probe", probe) else 0.0
     built = None
     if choice is None and kernel in KERNELS and blocks != "auto":

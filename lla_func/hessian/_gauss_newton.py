@@ -10,20 +10,20 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from lla_func._torch import raise_if_interrupted
-from lla_func.hessian._kernels import Scalar, Vector
+from lla_func.hessian._kernels import Point, Vector
 from lla_func.objective import Batch, Objective, tiles, value, weigh, weighed
 
 
 def outputs_and_criterion(
-    objective: Objective, batch: Batch, theta: Callable[[Tensor], Any]
-) -> tuple[Vector, Scalar]:
+    objective: Objective, batch: Batch, theta: Callable[[Point], Any]
+) -> tuple[Vector, Callable[[Tensor], Tensor]]:
     """All outputs for a batch as one vector [M], a function of x with theta(x); and the loss, a function of them."""
     outputs, criterion = objective.outputs, objective.criterion
     assert outputs is not None
     assert criterion is not None
     shapes: list[Any] = []
 
-    def flat_outputs(x: Tensor) -> Tensor:
+    def flat_outputs(x: Point) -> Tensor:
         leaves, structure = pytree.tree_flatten(outputs(theta(x), batch))
         if not all(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves):
             raise TypeError(

@@ -27,7 +27,7 @@ from lla_func.hessian._gauss_newton import (
     sample_losses,
     sample_weights,
 )
-from lla_func.hessian._kernels import KERNELS, Product, gradient
+from lla_func.hessian._kernels import KERNELS, Product, cut, gradient
 from lla_func.hessian._request import prepare
 from lla_func.objective import Batch, Objective
 from lla_func.spectrum import Operator
@@ -78,7 +78,7 @@ def hessian(
     request = prepare(objective, "hessian", parameters, kernel, blocks, tile, memory)
 
     def build(kernel: str, batch: Batch) -> Product:
-        return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.point)
+        return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.parts)
 
     return carry_out(request, build, probe=probe)
 
@@ -129,7 +129,7 @@ def ggn(
 
     def build(kernel: str, batch: Batch) -> Product:
         outputs, criterion = outputs_and_criterion(objective, batch, request.theta)
-        return KERNELS[kernel].gauss_newton(outputs, criterion, request.point)
+        return KERNELS[kernel].gauss_newton(outputs, criterion, request.parts)
 
     if probe:
         check_composition(objective)
@@ -184,7 +184,7 @@ def fisher(
         return KERNELS[kernel].gauss_newton(
             lambda x: sample_losses(objective, batch, request.theta(x)),
             lambda losses: (losses.square() * weights).sum() / 2,
-            request.point,
+            request.parts,
         )
 
     return carry_out(request, build, probe=probe)
@@ -229,7 +229,7 @@ def finite_difference(
 
     def build(_: str, batch: Batch) -> Product:
         def slope(x: Tensor) -> Tensor:
-            return gradient(lambda x: objective.loss(request.theta(x), batch), x)
+            return gradient(lambda x: objective.loss(request.theta(x), batch), cut(x, request.parts))
 
         def product(v: Tensor) -> Tensor:
             if not (norm := float(v.norm())):

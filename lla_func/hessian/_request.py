@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from lla_func._torch import differentiable, free_memory, load_forward_mode
 from lla_func.errors import finite_number, names, one_of, positive_int
-from lla_func.hessian._kernels import KERNELS
+from lla_func.hessian._kernels import KERNELS, Point
 from lla_func.objective import Objective, beginning
 
 TILE = 1024
@@ -24,15 +24,17 @@ class Request(NamedTuple):
     Attributes:
         objective: the loss and its data.
         name: of the matrix, with the parameters it is restricted to.
-        point: the variables x at the point under study: theta [P], or a part of it.
-        theta: maps x to what the loss takes for theta.
+        point: the variables at the point under study: theta [P], or a part of it.
+        parts: the tensors that make up the point: views of it in the shapes of the parameters, or the point itself.
+        theta: maps tensors in place of the parts to what the loss takes for theta.
         kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`.
     """
 
     objective: Objective
     name: str
     point: Tensor
-    theta: Callable[[Tensor], Any]
+    parts: Point
+    theta: Callable[[Point], Any]
     kernel: str
     blocks: str
     tile: int
@@ -65,11 +67,12 @@ def prepare(
         raise ValueError(f"tile={tile!r}, but the objective is not separable: its batches cannot be cut")
     if memory is not None and finite_number("memory", memory) < 0:
         raise ValueError(f"memory={memory!r} is negative; pass a number of bytes, 0 to keep nothing")
-    point, theta = objective.theta.detach(), lambda x: x
+    chosen = None
     if parameters is not None:
         patterns = names("parameters", parameters, otherwise=", or None for all parameters")
-        point, theta = _restricted(objective, objective.layout.matching(patterns, name="parameters"))
+        chosen = objective.layout.matching(patterns, name="parameters")
         name = f"{name} of {', '.join(patterns)}"
+    point, parts, theta = _variables(objective, chosen)
     if _check_loss(objective, name):
         if kernel in KERNELS and kernel != "vjp":
             raise ValueError(
@@ -80,7 +83,7 @@ def prepare(
     load_forward_mode()
     tile = TILE if tile is None else positive_int("tile", tile)
     memory = free_memory(point.device) / 2 if memory is None else memory
-    return Request(objective, name, point, theta, kernel, blocks, tile, memory)
+    return Request(objective, name, point, parts, theta, kernel, blocks, tile, memory)
 
 
 def check(objective: Objective) -> None:
@@ -88,21 +91,27 @@ def check(objective: Objective) -> None:
     prepare(objective, "the Hessian")
 
 
-def _restricted(objective: Objective, chosen: tuple[int, ...]) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The chosen parameters as a vector, and theta as a function of it, everything else constant.
+def _variables(
+    objective: Objective, chosen: tuple[int, ...] | None
+) -> tuple[Tensor, Point, Callable[[Point], Any]]:
+    """The chosen parameters as a vector and as tensors, and theta as a function of these, everything else constant.
 
     A loss of named tensors sees constants as such, and their derivatives are not computed. A loss of a flat theta
     needs it in one piece, and derivatives with respect to all of it are.
     """
     theta, layout = objective.theta.detach(), objective.layout
-    part = layout.only(chosen)
-    point = torch.cat([theta[layout.slices[i]] for i in chosen])
+    if chosen is None and not objective.named:
+        return theta, (theta,), lambda x: x[0]
+    part = layout if chosen is None else layout.only(chosen)
+    point = theta if chosen is None else torch.cat([theta[layout.slices[i]] for i in chosen])
 
-    def assembled(x: Tensor) -> Mapping[str, Tensor] | Tensor:
-        named = layout.unravel(theta) | part.unravel(x)
+    def assembled(x: Point) -> Mapping[str, Tensor] | Tensor:
+        named = dict(zip(part.names, x, strict=True))
+        if chosen is not None:
+            named = layout.unravel(theta) | named
         return named if objective.named else torch.cat([named[name].reshape(-1) for name in layout.names])
 
-    return point, assembled
+    return point, tuple(part.unravel(point).values()), assembled
 
 
 def _check_loss(objective: Objective, name: str) -> bool:

@@ -15,7 +15,7 @@ from lla_func._torch._differentiable import differentiable
 from lla_func.hessian import _autotune
 from lla_func.hessian._kernels import KERNELS
 from lla_func.objective._objective import from_loss, samples
-from tests.cases import CASES, every_case, objective
+from tests.cases import CASES, build, every_case, objective
 from tests.dense import QUICK, Streaming, dense, draw, labels, matrix, network, off
 
 STEM = {"mlp": "2.*", "cnn": "7.*", "resnet": "head.*", "transformer": "head.*", "two_inputs": "left.*"}
@@ -310,3 +310,20 @@ def test_finite_differences_move_as_far_along_long_vectors_as_along_short_ones(s
     made = network()
     v = size * draw(len(made.theta))
     assert off(products.finite_difference(made).matvec(v), dense(made) @ v) < 1e-9
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("affine", [True, False])
+def test_running_statistics_are_an_affine_map_whose_hessian_is_that_of_the_fused_kernel(kernel, affine):
+    made = objective("resnet")
+    case = build("resnet")
+    if not affine:
+        case.model.stem[1] = torch.nn.BatchNorm2d(6, affine=False).double()
+        made = case.metric.objective(case.model)
+    leaf = made.theta.detach().requires_grad_()
+    value = made.loss(leaf, made.batches[0])  # outside of differentiable(): by torch's own kernel
+    slope = torch.autograd.grad(value, leaf, create_graph=True)[0]
+    v = draw(len(leaf))
+    expected = torch.autograd.grad(slope, leaf, v)[0]
+    found = products.hessian(made, kernel=kernel, blocks="rows")
+    assert off(found.matvec(v), expected) < 1e-12
