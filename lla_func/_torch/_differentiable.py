@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lla_func._torch._interruptions import noticed
@@ -39,12 +40,39 @@ def load_forward_mode() -> None:
 
 
 class _Composite(TorchFunctionMode):
-    """Weight normalization by its formula: the second derivative of torch's fused kernel is wrong (torch 2.14)."""
+    """Operations by their formulas where the second derivative of torch's fused kernel is wrong, or slow.
+
+    That of weight normalization is wrong (torch 2.14). Batch normalization by running statistics is an affine map,
+    whose derivatives are products; torch's take as long as those of batch statistics.
+    """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch._weight_norm:
             return _weight_norm(*args, **(kwargs or {}))
+        if function is functional.batch_norm and (found := _batch_norm(*args, **(kwargs or {}))) is not None:
+            return found
         return function(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor | None:
+    """Batch normalization by running statistics; None where it is another, or numbers are of several precisions."""
+    given = [part for part in (mean, variance, weight, bias) if part is not None]
+    if training or mean is None or variance is None or any(part.dtype != x.dtype for part in given):
+        return None
+    scale = (variance + eps).rsqrt()
+    scale = scale if weight is None else weight * scale
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    return torch.addcmul(shift.view(shape), x, scale.view(shape))
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
