@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ def curvature_map(
     max_iter: int = 300,
     curvature: str = "hessian",
     kernel: str = "auto",
+    parameters: str | Iterable[str] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Landscape:
@@ -56,6 +57,7 @@ def curvature_map(
         max_iter: the most Hessian products at a node.
         curvature: ``"hessian"``, ``"ggn"`` or ``"fisher"``.
         kernel: how Hessian products are formed (:func:`lla_func.hessian.hessian`).
+        parameters: name patterns of the parameters to restrict the Hessian to; all by default.
         seed: of the random vectors.
         progress: whether to show a progress bar.
 
@@ -109,6 +111,7 @@ def curvature_map(
         coords = torch.stack([site[i] for site, i in zip(sites, place, strict=True)])[None]
         theta = charts.point(chart, coords)[0]
         options: dict[str, Any] = {"kernel": kernel} if curvature == "hessian" else {}
+        options |= {} if parameters is None else {"parameters": parameters}
         operator = getattr(products, curvature)(
             objective._replace(theta=theta), probe=vectors is None, **options
         )

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 
 from lla_func._torch import noticed
+from lla_func.assessment import curvature_map
 from lla_func.facades._caveats import warn_of_flat_surfaces, why_flat
 from lla_func.facades._common import operator_of, provenance
 from lla_func.facades._request import MEASURABLE, Families, Request, checked
@@ -82,6 +83,7 @@ def viz_lla(
     kernel: str = "auto",
     parameters: str | Iterable[str] | None = None,
     hessian_pair: str = "top",
+    curvature_map: int | None = None,
     batchnorm: str = "eval",
     dropout_seed: int | None = None,
     dtype: Any = None,
@@ -170,6 +172,9 @@ def viz_lla(
         parameters: restrict the Hessian to parameters by name ('fc1.*').
         hessian_pair: eigenvectors of axes hessian: top (the two of largest magnitude) or extremes (largest and
             smallest). The latter show saddles.
+        curvature_map: also map the largest and smallest eigenvalue and their ratio r_e over each surface, by
+            polynomials of this degree (8 is usual). That takes Hessian products at (degree + 1)^2 points, each
+            warm-started from its neighbor (:func:`lla_func.assessment.curvature_map`).
         batchnorm: statistics of BatchNorm: eval (stored), batch (of the data) or recalibrate (anew at each point,
             without Hessians).
         dropout_seed: evaluate with dropout active, the same mask at every point; by default it is off.
@@ -194,7 +199,8 @@ def viz_lla(
         channels_last=channels_last, plan=plan, memory_budget=memory_budget, sampling=sampling, tol=tol,
         log_tol=log_tol, tf32=tf32, errors=errors, store=store, progress=progress)
     hessian = Hessian(calc_crit=calc_crit, n_kh=n_kh, n_v=n_v, curvature=curvature, kernel=kernel,
-        parameters=parameters, eval_hessian=eval_hessian, hessian_pair=hessian_pair)
+        parameters=parameters, eval_hessian=eval_hessian, hessian_pair=hessian_pair,
+        curvature_map=curvature_map)
     setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
     drawing = Drawing(cap_loss=cap_loss, log=log, cur_name=cur_name, quadratic=quadratic,
         return_loss=return_loss)
@@ -273,6 +279,17 @@ def _computed(asked: Request) -> LandscapeResult:
         if measured is not None and measured.metrics:
             found = {name: value.tolist() for name, value in measured.metrics.items()}
             landscape = landscape._replace(diagnostics={**landscape.diagnostics, "center_metrics": found})
+        hessian = asked.hessian
+        if hessian.curvature_map is not None:
+            landscape = curvature_map(
+                *(objective, panel.chart, landscape),
+                degree=hessian.curvature_map,
+                curvature=hessian.curvature,
+                kernel=hessian.kernel,
+                parameters=hessian.parameters,
+                seed=asked.seed,
+                progress=asked.evaluation.progress,
+            )
         landscapes.append(landscape)
         titles.append(panel.title)
         reasons[panel.title] = why_flat(objective, panel.chart, landscape, free)

@@ -95,7 +95,7 @@ def checked(model: Any, metric: Any, optimizer: Any, group: Any, metrics: Any, f
         axes = finite_tensor("axes", directions_from(axes, objective), (panels.dim, "P"))
     within = _restricted(objective, panels, hessian)
     check_panels(objective, panels, axes, within=within if panels.along("hessian") else None)
-    if hessian.eval_hessian or panels.along("hessian"):
+    if hessian.eval_hessian or hessian.curvature_map or panels.along("hessian"):
         check_differentiable(objective)
     seed = seed_of(panels.seed)
     return Request(
@@ -120,9 +120,11 @@ def _check_hessian(panels: Panels, hessian: Hessian, drawing: Drawing) -> None:
     """What is asked of the Hessian must be of use: for axes along its eigenvectors, for its density, for contours."""
     for option, usual in (("curvature", "hessian"), ("kernel", "auto"), ("parameters", None)):
         value = getattr(hessian, option)
-        if value != usual and not (hessian.eval_hessian or panels.along("hessian")):
+        used = hessian.eval_hessian or hessian.curvature_map or panels.along("hessian")
+        if value != usual and not used:
             raise ValueError(
-                f"{option}={value!r} needs axes='hessian' or eval_hessian=True: it is about the Hessian"
+                f"{option}={value!r} needs axes='hessian' or eval_hessian=True, or curvature_map=8: it is about the "
+                "Hessian"
             )
     unscaled = panels.viz_dev or (panels.normalization, panels.ignore, panels.frozen) == (None,) * 3
     if drawing.quadratic and not (panels.along("hessian") and unscaled and panels.dim == 2):

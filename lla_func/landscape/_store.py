@@ -39,6 +39,9 @@ __all__ = [
     "writable_directory",
 ]
 
+FORMAT = 2
+"""Of the files; format 1 did not say it, and had no metrics and errors in the beginning."""
+
 NAMED = ("metrics", "errors")
 """The fields of a landscape that hold tensors by name; files of before have none."""
 
@@ -80,7 +83,8 @@ def save_landscapes(
                 note[kind] = list(named)
         notes.append(note)
     # Python's JSON writes NaN and infinity as such and reads them back; nothing else reads this text
-    return save_arrays(path, **arrays, notes=np.array(json.dumps(json_types(notes, "landscapes"))), **more)
+    text = np.array(json.dumps(json_types(notes, "landscapes")))
+    return save_arrays(path, format=np.array(FORMAT), **arrays, notes=text, **more)
 
 
 def load_landscapes(path: PathLike) -> tuple[list[Landscape], list[str]]:
@@ -91,6 +95,10 @@ def load_landscapes(path: PathLike) -> tuple[list[Landscape], list[str]]:
         OSError: the file cannot be read.
     """
     arrays = load_arrays(path)
+    if (known := int(arrays.get("format", 1))) > FORMAT:
+        raise ValueError(
+            f"{str(path)!r} was written by another version of lla_func (format {known}, this one reads up to {FORMAT})"
+        )
     try:
         notes = json.loads(str(arrays["notes"]))
         landscapes = [

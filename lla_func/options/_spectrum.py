@@ -56,6 +56,10 @@ class Hessian(Products):
     hessian_pair: str = option("top", Word("top", "extremes"), "--hessian_pair", help=
         "eigenvectors of axes hessian: top (the two of largest magnitude) or extremes (largest and smallest). The "
         "latter show saddles.")
+    curvature_map: int | None = option(None, Whole(2, 64), "--curvature_map", help=
+        "also map the largest and smallest eigenvalue and their ratio r_e over each surface, by polynomials of this "
+        "degree (8 is usual). That takes Hessian products at (degree + 1)^2 points, each warm-started from its "
+        "neighbor (:func:`lla_func.assessment.curvature_map`).")
     # fmt: on
 
     def agree(self) -> None:
@@ -63,6 +67,10 @@ class Hessian(Products):
         if self.calc_crit and not self.eval_hessian:
             raise ValueError(
                 "calc_crit=True needs eval_hessian=True: the criteria are made of the spectral density"
+            )
+        if self.curvature_map is not None and self.curvature == "finite_difference":
+            raise ValueError(
+                f"curvature_map={self.curvature_map!r} is for curvature hessian, ggn or fisher, not finite_difference"
             )
         if self.n_v > 1 and not self.eval_hessian:
             raise ValueError(

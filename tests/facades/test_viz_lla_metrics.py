@@ -94,6 +94,17 @@ def test_figures_choose_a_value_and_name_it(problem):
             plots.contour(landscape, metric=metric)
 
 
+def test_the_curvature_is_mapped_beside_the_surface_on_request(tmp_path, problem):
+    model, metric = problem
+    result = viz_lla(model, metric, steps=STEPS, num_plots=1, seed=0, curvature_map=2, **folders(tmp_path))
+    found = result.landscapes[0]
+    assert list(found.metrics) == ["largest eigenvalue", "smallest eigenvalue", "r_e"]
+    assert len(found.diagnostics["curvature"]["nodes"]) == 9
+    assert (tmp_path / "pictures" / "default_r_e_contour.png").exists()
+    with pytest.raises(ValueError, match="curvature_map=2 is for curvature hessian, ggn or fisher"):
+        viz_lla(model, metric, curvature_map=2, curvature="finite_difference", to_save=False)
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [

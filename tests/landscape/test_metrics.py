@@ -221,6 +221,27 @@ def test_metrics_come_back_from_a_store_and_from_a_file(tmp_path):
                 assert torch.equal(getattr(other, kind)[name], value)
 
 
+def test_files_of_a_later_format_are_refused(tmp_path):
+    objective, chart, _ = problem()
+    path = store.save_landscapes(tmp_path / "a.npz", [evaluate(objective, chart, grid(2))], ["a plane"])
+    arrays = store.load_arrays(path)
+    store.save_arrays(path, **{**arrays, "format": arrays["format"] + 1})
+    with pytest.raises(ValueError, match="another version of lla_func .format 3, this one reads up to 2"):
+        store.load_landscapes(path)
+
+
+def test_a_job_whose_chunks_are_half_there_is_completed(tmp_path):
+    objective, chart, _ = problem()
+    coords = grid(6)
+    first = evaluate(objective, chart, coords, engine="hoisted", store=tmp_path)
+    (tmp_path / "landscape.npz").unlink()
+    for path in sorted((tmp_path / "chunks").glob("*.npz"))[::2]:
+        path.unlink()
+    again = evaluate(objective, chart, coords, engine="hoisted", store=tmp_path)
+    for name, value in first.metrics.items():
+        assert torch.equal(again.metrics[name], value)
+
+
 def test_a_store_tells_other_metrics_and_damaged_ones_apart(tmp_path):
     objective, chart, _ = problem()
     evaluate(objective, chart, grid(3), store=tmp_path)
