@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bridges import loaders
+from bridges import loaders, metrics
 from bridges.command import _options as options
 from bridges.command._pipeline import announce, device_of, evaluated_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
@@ -52,6 +52,7 @@ def asked_of(arguments: Namespace, name: str, **more: Any) -> dict[str, Any]:
         "seed": arguments.seed,
         "eval_hessian": given["eval_hessian"] or given["calc_crit"],
         "sampling": "grid" if given["tol"] is None else "chebyshev",
+        "metrics": {name: getattr(metrics, name) for name in arguments.metrics or ()} or None,
         "progress": sys.stderr.isatty() and launched().rank == 0,
         **more,
     }

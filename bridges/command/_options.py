@@ -19,6 +19,20 @@ LANDSCAPE = (
 )
 
 
+MEASURES = ("accuracy", "class_accuracy", "class_losses")
+"""The metrics of classifiers in ``bridges.metrics`` that a landscape may have beside its loss."""
+
+
+class Measures(Kind):
+    """One or more of the metrics, with commas between."""
+
+    metavar = "NAME,..."
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        word = Word(*MEASURES)
+        return tuple(dict.fromkeys(word.parse(name.strip()) for name in text.split(",")))
+
+
 def add(
     group: argparse._ActionsContainer,
     *families: type[options.Family],
@@ -117,6 +131,7 @@ def landscape(command: argparse.ArgumentParser) -> None:
     add(command.add_argument_group("landscape"), options.Panels, options.Drawing, options.Setup)
     group = command.add_argument_group("evaluation")
     add(group, options.Evaluation, without=("store",))
+    one(group, Measures(), "--metrics", help=f"also {', '.join(MEASURES)}, with errors over data")
     one(group, Flag(), "--plan", help="print how the work was cut, and what autotuning measured")
     add(command.add_argument_group("Hessian"), options.Hessian)
 

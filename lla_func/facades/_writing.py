@@ -47,7 +47,7 @@ def write_landscape(asked: Request, result: LandscapeResult) -> dict[str, Path]:
     for what, figure in _figures(asked, result).items():
         if pictures is not None:
             kind, _, label = what.partition(" of ")
-            suffix = f"_{store.file_name('metrics', label)}" if label else ""
+            suffix = f"_{store.file_name('metrics', label.replace(' ', '_'))}" if label else ""
             suffix += "_contour" if kind == "contour" else ""
             paths[what] = plots.save(figure, pictures / f"{asked.name}{suffix}.png")
         if show:

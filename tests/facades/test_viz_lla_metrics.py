@@ -47,7 +47,7 @@ def test_metrics_are_returned_drawn_and_kept(tmp_path, problem):
             )
         assert chosen(landscape, "test").center == pytest.approx(result.center_loss)
     pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
-    for name in ("", "_accuracy", "_class losses 0", "_test", "_error of loss"):
+    for name in ("", "_accuracy", "_class_losses_0", "_test", "_error_of_loss"):
         assert {f"default{name}.png", f"default{name}_contour.png"} <= pictures
 
 
