@@ -6,7 +6,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-OTHERS = {"__init__", "__main__", "chart", "jobs", "measure"}
+OTHERS = {"__init__", "__main__", "chart", "jobs", "measure", "trajectory_peer"}
 AVAILABLE = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in OTHERS)
 
 

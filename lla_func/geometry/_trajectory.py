@@ -168,12 +168,21 @@ class Trajectory:
     def columns(self, start: int, stop: int, chosen: Sequence[int] | None = None) -> Tensor:
         """Elements ``start`` to ``stop`` of what was kept, of all checkpoints or of some, [T, stop - start] float64."""
         entries = self.entries if chosen is None else [self.entries[t] for t in chosen]
-        shards, mapped, number = shards_of(self), np.empty(0), -1
+        shards = shards_of(self)
         found = torch.empty(len(entries), max(min(stop, self.width) - start, 0), dtype=torch.float64)
-        for row, entry in zip(found, entries, strict=True):
-            if entry.slot // shards.rows != number:  # a map is let go with its pages before there is another
-                mapped, number = shards.mapped(entry.slot), entry.slot // shards.rows
-            row.copy_(tensor_of(np.array(mapped[entry.slot % shards.rows, start:stop]), self._dtype))
+        numbers, at = found.numpy(), 0
+        while at < len(entries):  # rows that follow one another are taken at once
+            first, end = entries[at].slot, at + 1
+            last = first - first % shards.rows + shards.rows
+            while end < len(entries) and entries[end].slot == first + end - at < last:
+                end += 1
+            here = first % shards.rows
+            rows = shards.mapped(first)[here : here + end - at, start:stop]  # let go with its pages after use
+            if self._dtype is torch.bfloat16:
+                found[at:end].copy_(tensor_of(np.array(rows), self._dtype))
+            else:
+                np.copyto(numbers[at:end], rows)
+            at = end
         return found
 
     @property

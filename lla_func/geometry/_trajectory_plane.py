@@ -183,9 +183,9 @@ class _Rows:
         total = torch.zeros(self.width, dtype=torch.float64)
         for rows in self.pieces():
             for columns, block in self.blocks(rows):
-                if not bool(block.isfinite().all()):
-                    self._refuse(rows[int((~block.isfinite()).any(1).nonzero()[0])])
                 total[columns] += block.sum(0)
+                if not bool(total[columns].isfinite().all()):
+                    self._refuse(rows, block)
         if kind == "mean" and len(chosen) == len(self.places):
             return total / len(self.places)
         if kind == "mean":
@@ -201,7 +201,7 @@ class _Rows:
         for piece, rows in enumerate(self.pieces()):
             for columns, block in self.blocks(rows):
                 axes = basis[:, columns].double()
-                found[rows] += (block - origin[columns].double()) @ axes.T
+                found[rows] += block.sub_(origin[columns].double()) @ axes.T
                 if piece == 0:
                     inner += axes @ axes.T
         return torch.linalg.solve(inner, found.T).T
@@ -220,8 +220,11 @@ class _Rows:
         """Values of all rows by run."""
         return values.split([len(path) for path in self.paths])
 
-    def _refuse(self, row: int) -> None:
-        run, t = self.places[row]
+    def _refuse(self, rows: Sequence[int], block: Tensor) -> None:
+        wrong = (~block.isfinite()).any(1).nonzero().flatten()
+        if not len(wrong):
+            raise ValueError(f"the checkpoints of {self.paths[0]!r} are too large to be summed")
+        run, t = self.places[rows[int(wrong[0])]]
         path = self.paths[run]
         raise ValueError(
             f"checkpoint {t} (step {path.entries[t].step}) of {path!r} has NaN or infinite values; take those "
@@ -272,7 +275,10 @@ def _principal(
     gram = torch.zeros(len(chosen), len(chosen), dtype=torch.float64)
     scale = 0.0 if shares is None else float(shares.square().sum())
     for _, block in centered():
-        gram.addmm_(block, block.T)
+        numbers = block.numpy()
+        gram += torch.from_numpy(
+            numbers @ numbers.T
+        )  # NumPy sees that it is symmetric, which halves the work
     values, vectors = torch.linalg.eigh(gram)
     values, vectors = values[-count:].flip(0), vectors[:, -count:].flip(1)
     scale += float(gram.diagonal().sum())
