@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
@@ -126,11 +127,7 @@ class Recording:
         if self._made.projection is not None:
             self._rows.write(slot, sketch(theta, self._made.projection).numpy())
         else:
-            at = 0
-            for part in theta:
-                self._row[at : at + part.numel()].copy_(part.detach().reshape(-1))
-                at += part.numel()
-            self._rows.write(slot, self._bytes)
+            self._rows.write(slot, *map(_array, theta))
         if self._beside is not None:
             parts = [x.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for x in buffers]
             self._beside.write(slot, torch.cat(parts).numpy())
@@ -184,11 +181,6 @@ class Recording:
             save_json(folder / stored.MANIFEST, mine)
         self._rows = stored.shards_of(made)
         self._beside = stored.buffers_of(made) if made.buffers else None
-        if made.projection is None:
-            # a tensor and the array that shares its memory, filled anew for each checkpoint
-            self._row = torch.empty(made.width, dtype=made.dtype)
-            bits = self._row.view(torch.int16) if made.dtype is torch.bfloat16 else self._row
-            self._bytes = bits.numpy()
         self._load()
         if resume is not False and resume is not True:
             kept = [entry for entry in self._entries if entry.step < resume]
@@ -279,6 +271,12 @@ def written(
     finally:
         if recording is not None:
             recording.close()
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor, where they are if that is possible; bfloat16 as its bits."""
+    plain = tensor.detach().cpu().contiguous()
+    return (plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain).numpy()
 
 
 class Temporary:

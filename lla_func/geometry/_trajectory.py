@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -255,7 +256,7 @@ def manifest_of(path: Trajectory, rules: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
     """The fields of the trajectory in a folder, but for its entries."""
-    instance("folder", folder, (str, Path), "the folder of a trajectory")
+    instance("folder", folder, (str, os.PathLike), "the folder of a trajectory")
     path = Path(folder).expanduser() / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"there is no trajectory in {str(folder)!r}: it has no {MANIFEST}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,22 @@ def test_a_write_that_is_cut_short_goes_on(table, monkeypatch):
     table._open = (0, Slow(), table._open[2])
     table.write(1, np.array([1, 2, 3], dtype="<f4"))
     assert table.read(1).tolist() == [1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "pwritev"), reason="the system has no call for several parts")
+@pytest.mark.parametrize("taken", [0, 5, None])
+def test_a_row_may_come_in_parts_of_which_the_system_takes_some(table, monkeypatch, taken):
+    whole = os.pwritev
+
+    def some(file, parts, place):
+        return whole(file, parts, place) if taken is None else whole(file, [b"?" * taken], place)
+
+    monkeypatch.setattr(os, "pwritev", some)
+    table.write(4, np.array([[1]], dtype="<f4"), np.array([2, 3], dtype="<f4"))
+    assert table.read(4).tolist() == [1, 2, 3]
+    table.write(3, *np.array([[4], [5], [6]], dtype="<f4"))
+    assert table.read(3).tolist() == [4, 5, 6]
+    assert table.read(4).tolist() == [1, 2, 3]
 
 
 def test_a_full_disk_is_an_error_that_names_the_file(table, monkeypatch):

@@ -66,6 +66,14 @@ def test_a_model_in_bfloat16_is_recorded_in_it(tmp_path):
     assert path.buffer(0)["1.running_var"].dtype is torch.bfloat16
 
 
+def test_weights_with_another_order_in_memory_are_recorded_in_that_of_theta(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Linear(3, 5)).to(memory_format=torch.channels_last)
+    model[1].weight = nn.Parameter(torch.randn(3, 5).T)
+    with trajectories.record(model, tmp_path) as recorder:
+        recorder(0)
+    assert torch.equal(recorder.trajectory.theta(0), theta_of(model))
+
+
 def test_tied_parameters_are_kept_once_and_come_back_under_both_names(tmp_path):
     case = build("tied")
     with trajectories.record(case.model, tmp_path) as recorder:
