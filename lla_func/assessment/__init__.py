@@ -9,6 +9,7 @@ from lla_func.assessment._distances import basin, critical_lr, pac_bayes
 from lla_func.assessment._kinds import SHARPNESS, check_options, options_of
 from lla_func.assessment._loops import Loop
 from lla_func.assessment._merge_tree import MergeTree, Pair, merge_tree, smad
+from lla_func.assessment._sample_surfaces import sample_surfaces
 from lla_func.assessment._surface_error import Bound
 from lla_func.assessment._topology import Topology, topology
 from lla_func.assessment._topology_file import load_topology, save_topology
@@ -36,6 +37,7 @@ __all__ = [
     "pac_bayes",
     "sam",
     "sam_max",
+    "sample_surfaces",
     "save_topology",
     "smad",
     "topology",

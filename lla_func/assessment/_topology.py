@@ -138,8 +138,8 @@ def topology(
     Args:
         landscape: on a mesh of any number of coordinates. Values that are not finite are holes.
         value: which of ``landscape.values``.
-        per_sample: what each sample adds to it, [N, n], so that the value is the mean over n; such as the loss of each
-            sample at each point.
+        per_sample: what each sample adds to it, [N, n], so that the value is the mean over n; for the loss it is
+            ``lla_func.assessment.sample_surfaces(objective, chart, coords)``.
         connectivity: neighbors of a point: 2 C across faces (4 in a plane), the default, or all 3^C - 1 around (8).
         confidence: of the bound over data.
         draws: surfaces that are drawn again.
