@@ -154,6 +154,7 @@ def between(command: argparse.ArgumentParser) -> None:
     add(group, options.Interpolation, options.Following, options.Picture, options.Between)
     group = command.add_argument_group("evaluation")
     add(group, options.Evaluation, without=("store",))
+    one(group, Measures(), "--metrics", help=f"also {', '.join(MEASURES)}, with errors over data")
     one(group, Flag(), "--plan", help="print how the work was cut, and what autotuning measured")
 
 

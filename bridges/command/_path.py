@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from bridges import loaders
+from bridges import loaders, metrics
 from bridges.command import _options as options
 from bridges.command._pipeline import announce, device_of, first_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
@@ -23,6 +23,8 @@ from lla_func.options import VIZ_PATH
 def run(arguments: Namespace) -> None:
     """Draws the loss between models, and prints their losses, the barriers and what was written."""
     if arguments.trajectory is not None:
+        if arguments.metrics is not None:
+            raise ValueError("--metrics is for models; leave it out for a trajectory")
         follow(arguments)
         return
     if len(arguments.models) < 2:
@@ -42,14 +44,15 @@ def run(arguments: Namespace) -> None:
             name: first_batch(loader, arguments, batch_size=size, split=split)
             for name, split in splits.items()
         }
-        metrics = {
+        also = {
             name: metric_of(loader, arguments, inputs, target, device)
             for name, (inputs, target) in batches.items()
         }
-        metric = metrics.pop("loss")
+        metric = also.pop("loss")
         announce(models[0], batches["loss"], device, team)
         asked: dict[str, Any] = options.given(arguments, *VIZ_PATH) | {
-            "also": metrics or None,
+            "also": also or None,
+            "metrics": {name: getattr(metrics, name) for name in arguments.metrics or ()} or None,
             "names": _names(arguments.models),
             "cur_name": arguments.name,
             "sampling": "grid" if arguments.tol is None else "chebyshev",

@@ -56,6 +56,17 @@ def test_test_data_stand_beside_the_training_data(files):
     assert found == pytest.approx(list(data.values()), rel=1e-5)
 
 
+def test_metrics_of_classifiers_are_drawn_beside_the_loss(files):
+    assert run("path", *files[:2], *SMALL, "--metrics", "accuracy") == 0
+    accuracy = load("analysis_results/path_default.npz").landscape.metrics["accuracy"]
+    images, labels = next(iter(mlp.CustomLoader(batch_size=20)))
+    hits = [
+        (mlp.ModelInit(weight_path=name)(images).argmax(1) == labels).double().mean() for name in files[:2]
+    ]
+    assert accuracy[[0, -1]].tolist() == pytest.approx([float(share) for share in hits])
+    assert Path("viz_results/path_default_accuracy.png").is_file()
+
+
 def test_three_files_span_a_plane_and_kind_chain_a_chain(files):
     assert run("path", *files, *SMALL, "--margin", "0.1") == 0
     settings = json.loads(Path("analysis_results/path_default.json").read_text())
@@ -106,6 +117,7 @@ def test_a_job_is_taken_up_again_by_its_folder(files):
             ["None", "-1", "--loader", "template", "--test"],
             "--split cannot be used with loader 'template'",
         ),
+        (["--trajectory", "run", "--metrics", "accuracy"], "--metrics is for models"),
         (["a.pth", "b.pth", "--trust"], "--trust is for --resume DIR"),
     ],
 )
