@@ -27,7 +27,7 @@ class Recorder:
 
         Args:
             step: how many steps of training were made; increasing.
-            always: record it whether it is due or not, such as the last one.
+            always: record it whether it is due or not, such as the last one. It stays until the next that is due.
 
         Returns:
             Whether it was recorded.
@@ -35,9 +35,11 @@ class Recorder:
         Raises:
             ValueError: the step is not after the last recorded one, or the model has changed its shape or dtype.
         """
-        if not (self._recording.due(step) or flag("always", always)):
+        due = self._recording.due(step)
+        if not (due or flag("always", always)):
             return False
-        self._recording.add(int(step), self._found(self._parameters), self._found(self._buffers))
+        found = self._found(self._parameters), self._found(self._buffers)
+        self._recording.add(int(step), *found, always=not due)
         return True
 
     @property

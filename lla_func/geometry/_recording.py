@@ -119,8 +119,13 @@ class Recording:
         self._count += 1
         return (self._count - 1) % self._stride == 0
 
-    def add(self, step: int, theta: Sequence[Tensor], buffers: Sequence[Tensor] = ()) -> None:
-        """Records a checkpoint: the parts of theta in the order of the layout, and the buffers."""
+    def add(
+        self, step: int, theta: Sequence[Tensor], buffers: Sequence[Tensor] = (), *, always: bool = False
+    ) -> None:
+        """Records a checkpoint: the parts of theta in the order of the layout, and the buffers.
+
+        One that is recorded ``always`` stays at least until the next one that is due.
+        """
         number = max(self._count - 1, 0)
         slot = self._free[0] if self._free else self._top
         self._damaged = True  # until it is whole: an interruption leaves what is on disk to be read again
@@ -140,7 +145,7 @@ class Recording:
         else:
             self._top += 1
         self._damaged = False
-        if self.keep is not None and len(self._entries) > self.keep:
+        if self.keep is not None and len(self._entries) > self.keep and not always:
             self._thin()
 
     def close(self) -> None:
@@ -219,6 +224,10 @@ class Recording:
     def _thin(self) -> None:
         """Drops every second checkpoint until there are no more than are to be kept."""
         self._damaged = True
+        distinct: dict[int, Entry] = {}
+        for entry in self._entries:  # one that was not due has the number of the one before
+            distinct.setdefault(entry.number, entry)
+        self._entries = list(distinct.values())
         while self.keep is not None and len(self._entries) > self.keep:
             self._stride *= 2
             self._entries = [entry for entry in self._entries if entry.number % self._stride == 0]

@@ -138,6 +138,25 @@ def test_a_step_can_be_recorded_whether_it_is_due_or_not(tmp_path):
     assert recorder.trajectory.steps.tolist() == [0, 4]
 
 
+@pytest.mark.parametrize("last", range(20, 30))
+def test_the_last_step_stays_whatever_the_thinning_says(tmp_path, last):
+    with trajectories.record(nn.Linear(3, 2), tmp_path, every=3, keep=3) as recorder:
+        for step in range(last):
+            recorder(step)
+        recorder(last, always=True)
+    steps = recorder.trajectory.steps.tolist()
+    assert steps[0] == 0
+    assert steps[-1] == last
+    assert len(steps) <= 4
+
+
+def test_steps_that_are_recorded_without_being_due_are_thinned_with_the_others(tmp_path):
+    with trajectories.record(nn.Linear(3, 2), tmp_path, every=10, keep=2) as recorder:
+        for step in range(41):
+            recorder(step, always=True)
+    assert recorder.trajectory.steps.tolist() == [0, 40]
+
+
 def test_projections_are_recorded_without_buffers(tmp_path):
     case = build("resnet")
     with trajectories.record(case.model, tmp_path, project=20, seed=4) as recorder:
