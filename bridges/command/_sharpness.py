@@ -40,27 +40,19 @@ def run(arguments: Namespace) -> None:
     found: dict[str, Estimate] = {}
     failed: dict[str, str] = {}
     start = time.perf_counter()
+    print(_line("kind", "value", "error", "over data", "passes", "note"), flush=True)
     for kind, chosen in asked.items():
         try:
             found[kind] = sharpness(model, metric, kind=kind, **setup, **chosen)
+            print(_row(kind, found[kind]), flush=True)
         except ValueError as error:  # such as a vanishing gradient, which other kinds can do without
             if len(asked) == 1:
                 raise
             failed[kind] = str(error)
+            print(_line(kind, "-", "-", "-", "-", failed[kind]), flush=True)
+        save_json(path, _written(arguments, asked, found, failed, time.perf_counter() - start))
     if not found:
         raise ValueError(next(iter(failed.values())))
-    print(_table(found, failed))
-    results = {kind: _plain(found[kind]) | {"options": asked[kind]} for kind in found}
-    settings = {name: value for name, value in vars(arguments).items() if name != "argv"}
-    save_json(
-        path,
-        {
-            "sharpness": results,
-            "failed": failed,
-            "settings": settings,
-            "seconds": time.perf_counter() - start,
-        },
-    )
     print(f"wrote {path}")
 
 
@@ -89,23 +81,31 @@ def _path(arguments: Namespace) -> Path:
     return writable_directory("res_dir", folder) / f"{name}.json"
 
 
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as it is written."""
-    return {**estimate._asdict(), "samples": estimate.samples.tolist()}
+def _written(
+    arguments: Namespace,
+    asked: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Estimate],
+    failed: Mapping[str, str],
+    seconds: float,
+) -> dict[str, Any]:
+    """What is written, after each kind anew, so that an interruption leaves those before it."""
+    results = {
+        kind: {**each._asdict(), "samples": each.samples.tolist(), "options": asked[kind]}
+        for kind, each in found.items()
+    }
+    settings = {name: value for name, value in vars(arguments).items() if name != "argv"}
+    return {"sharpness": results, "failed": failed, "settings": settings, "seconds": seconds}
 
 
-def _table(found: Mapping[str, Estimate], failed: Mapping[str, str]) -> str:
-    """The estimates, one a line."""
-    rows = [("kind", "value", "error", "over data", "passes", "note")]
-    for kind, each in found.items():
-        over = "-" if each.data_error is None else f"{each.data_error:.1g}"
-        doubt = "" if each.converged else "not converged; "
-        error = "-" if math.isinf(each.error) else f"{each.error:.1g}"
-        rows.append((kind, f"{each.value:.5g}", error, over, str(each.products), doubt + (each.note or "")))
-    rows += [(kind, "-", "-", "-", "-", reason) for kind, reason in failed.items()]
-    widths = (13, 12, 10, 11, 8)
-    lines = [
-        "".join(f"{cell:<{width}}" for cell, width in zip(row[:-1], widths, strict=True)) + row[-1]
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+def _row(kind: str, each: Estimate) -> str:
+    """An estimate as a line of the table."""
+    over = "-" if each.data_error is None else f"{each.data_error:.1g}"
+    doubt = "" if each.converged else "not converged; "
+    error = "-" if math.isinf(each.error) else f"{each.error:.1g}"
+    return _line(kind, f"{each.value:.5g}", error, over, str(each.products), doubt + (each.note or ""))
+
+
+def _line(*cells: str) -> str:
+    """A line of the table."""
+    widths = (13, 12, 10, 11, 8, 0)
+    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -52,6 +52,22 @@ def test_kinds_and_their_options_are_chosen(capsys):
     assert "average" not in capsys.readouterr().out
 
 
+def test_an_interruption_leaves_the_kinds_before_it(monkeypatch, capsys):
+    from bridges.command import _sharpness as command
+
+    measure = command.sharpness
+
+    def interrupted(*operands, kind, **chosen):
+        if kind == "average":
+            raise KeyboardInterrupt
+        return measure(*operands, kind=kind, **chosen)
+
+    monkeypatch.setattr(command, "sharpness", interrupted)
+    assert run("sharpness", *QUICK, "--kind", "sam,asam,average") == 130
+    assert list(written()["sharpness"]) == ["sam", "asam"]
+    assert "asam " in capsys.readouterr().out
+
+
 def test_the_same_command_gives_the_same_numbers():
     values = []
     for _ in range(2):
