@@ -12,11 +12,12 @@ import torch
 from lla_func import plots
 from lla_func.facades._models import MAIN
 from lla_func.facades._path_request import PathRequest
-from lla_func.facades._path_result import PathResult, said
+from lla_func.facades._path_result import PathResult
 from lla_func.facades._writing import drawn_values
 from lla_func.files import file_name, save_json
 from lla_func.hessian import is_first
 from lla_func.landscape import chosen
+from lla_func.spectrum import Estimate
 
 
 def write_path(asked: PathRequest, result: PathResult) -> PathResult:
@@ -81,9 +82,14 @@ def _profile(result: PathResult, **options: Any) -> Any:
     for each in found:
         left, right = (float(result.coordinates[result.names.index(name), 0]) for name in each.between)
         ends = (left, each.ends[0]), (right, each.ends[1])
-        label = f"barrier\n{said(each.estimate)}" if len(found) == 1 else f"{each.estimate.value:.3g}"
+        label = f"barrier\n{_height(each.estimate)}" if len(found) == 1 else f"{each.estimate.value:.3g}"
         plots.mark_barrier(ax, left + each.at * (right - left), ends, each.estimate.value, label)
     return ax.figure
+
+
+def _height(estimate: Estimate) -> str:
+    """A barrier with the larger of its errors, for a picture."""
+    return f"{estimate.value:.4g} ± {max(estimate.error, estimate.data_error or 0.0):.1g}"
 
 
 def _planes(result: PathResult, **options: Any) -> dict[str, Any]:
