@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module, metadata
 from typing import Any, NoReturn
 
+from bridges.command import _connection_options as connection
 from bridges.command import _options as options
 from bridges.command import _sharpness_options as sharpness
 
@@ -53,6 +54,8 @@ examples:
   lla path a.pth b.pth --test --margin 0.5       beyond both ends, the test loss beside the training loss
   lla path a.pth b.pth c.pth --steps 25          the plane through three models
   lla path a.pth b.pth c.pth --kind chain        straight from each to the next
+  lla path a.pth b.pth --align                   the line to b with its units in the order of a's
+  lla path a.pth b.pth --connect bezier          a curve of low loss, and the straight line beside it
   lla path None -1                               from random weights to the bundled ones
   lla path --trajectory run --log                a training recorded by lla train --track run
 """
@@ -213,6 +216,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.pipeline(path, weights=False)
     options.between(path)
+    connection.connection(path)
     options.long_jobs(path)
     options.output(path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridges import loaders, metrics
+from bridges.command import _connection as connection
 from bridges.command import _options as options
 from bridges.command._pipeline import announce, device_of, first_batch, metric_of, model_of
 from bridges.command._processes import joined, launched
@@ -32,6 +33,7 @@ def run(arguments: Namespace) -> None:
             "it takes two or more models: weights files, None for random ones, -1 for the loader's own"
         )
     file_name("--name", arguments.name)
+    connection.check(arguments)
     device, loader = device_of(arguments), loaders.find(arguments.loader)
     if arguments.store is None and launched().size > 1:
         raise ValueError("several processes share the points through a folder; give it with --store DIR")
@@ -49,6 +51,8 @@ def run(arguments: Namespace) -> None:
             for name, (inputs, target) in batches.items()
         }
         metric = also.pop("loss")
+        if arguments.align:
+            models = connection.aligned(models, batches["loss"][0])
         announce(models[0], batches["loss"], device, team)
         asked: dict[str, Any] = options.given(arguments, *VIZ_PATH) | {
             "also": also or None,
@@ -62,7 +66,10 @@ def run(arguments: Namespace) -> None:
         if arguments.store is not None:
             check_path(models, metric, **asked)  # only what can run is worth going on with
             remember(arguments)
-        result = viz_path(models, metric, **asked)
+        curve = connection.connected(models, metric, arguments) if arguments.connect else None
+        result = viz_path(models if curve is None else curve, metric, **asked)
+    if curve is not None:
+        print(curve)
     print(result)
     for path in result.paths.values():
         print(f"wrote {path}")
