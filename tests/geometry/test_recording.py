@@ -258,7 +258,8 @@ def test_projections_are_kept_in_place_of_thetas(tmp_path):
 
 
 def test_projections_keep_inner_products_on_average():
-    x, y = torch.randn(2, 400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    # all of one sign, so that sums without random signs would be far off
+    x, y = torch.rand(2, 400, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = torch.tensor(
         [float(sketch([x], Projection(100, s)) @ sketch([y], Projection(100, s))) for s in range(300)]
     )
