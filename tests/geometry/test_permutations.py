@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from lla_func.geometry._permutations import match, permuted, random_permutations
-from lla_func.graph import record, symmetry
+from lla_func.graph import Factor, Symmetry, record, symmetry
 
 
 def draw(*shape, seed=0):
@@ -97,3 +97,25 @@ def test_weights_of_zero_are_matched_without_trouble():
     a, found = network(0)
     zero = {name: torch.zeros_like(tensor) for name, tensor in a.items()}
     assert match(a, zero, found, assign, restarts=2, generator=generator()).similarity == 0
+
+
+def test_random_starts_leave_an_optimum_that_no_single_group_improves():
+    axes = {"v": ((Factor(2, 0),), (Factor(2, 1),))}
+    found = Symmetry(axes, (2, 2))
+    a = {"v": torch.tensor([[3.0, 0.0], [0.0, 1.0]])}
+    b = {"v": torch.tensor([[1.0, 0.0], [0.0, 3.0]])}
+    assert match(a, b, found, assign, generator=generator()).similarity == 6
+    assert match(a, b, found, assign, restarts=20, generator=generator()).similarity == 10
+
+
+def test_a_weight_with_a_group_on_both_axes_does_not_hide_what_the_others_say():
+    sizes = {"a": (4, 9), "b": (9, 9), "d": (9, 2)}
+    axes = {"a": ((Factor(4, None),), (Factor(9, 0),)), "b": ((Factor(9, 0),), (Factor(9, 0),))}
+    found = Symmetry(axes | {"d": ((Factor(9, 0),), (Factor(2, None),))}, (9,))
+    for seed in range(10):
+        first = {name: draw(*shape, seed=seed + 10 * i) for i, (name, shape) in enumerate(sizes.items())}
+        first["b"] = 10 * first["b"]
+        second = permuted(first, found, random_permutations(found, generator(seed)))
+        matching = match(first, second, found, assign, generator=generator())
+        back = permuted(second, found, matching.permutations)
+        assert all(torch.equal(back[name], first[name]) for name in first)

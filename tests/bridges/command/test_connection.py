@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -51,6 +53,13 @@ def test_align_draws_the_line_to_the_aligned_model(models):
     expected = viz_path([models[0], other], metric(), steps=3, to_save=False, engine="loop")
     found = load("analysis_results/path_default.npz")
     assert torch.equal(found.landscape.losses, expected.landscape.losses)
+
+
+def test_without_scipy_the_command_says_what_to_install(models, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert run("path", "a.pth", "b.pth", *SMALL, "--align") == 1
+    assert "needs SciPy" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
