@@ -8,7 +8,7 @@ Whatever a recording would bake in wrongly raises :class:`RecordingError` here i
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -72,6 +72,20 @@ def record_loss(loss: Loss, theta: Tensor, batch: Batch) -> Recording:
             recording = record(lambda x, *rest: value(lambda x, rest: flat(x, *rest), x, rest), *inputs)
     if any(map(writes, recording.graph.nodes)):  # hidden in a larger operation, such as circular padding
         recording = record(torch.func.functionalize(recording.__call__, remove="mutations"), *inputs)
+    return recording
+
+
+def record_named(
+    function: Callable[..., Tensor], parameters: Mapping[str, Tensor], batch: Batch
+) -> Recording:
+    """Records ``function(parameters, batch)`` as :func:`record_loss` does; its first inputs are the parameters."""
+
+    def packed(_: Tensor, both: Any) -> Tensor:
+        return function(dict(zip(parameters, both[0], strict=True)), both[1])
+
+    nothing = torch.zeros(0)
+    recording = record_loss(packed, nothing, (list(parameters.values()), batch))
+    recording.graph.erase_node(next(iter(recording.graph.nodes)))
     return recording
 
 
