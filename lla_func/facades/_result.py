@@ -100,6 +100,11 @@ class SpectrumResult:
     seconds: float
     paths: Mapping[str, Path]
 
+    @property
+    def trace_method(self) -> str | None:
+        """How the trace was found: "exact", "ggn+hutchinson", "hutchinson", or as ``spectrum.trace`` says."""
+        return None if self.analysis.trace is None else self.analysis.trace.method
+
     def __iter__(self) -> Iterator[Any]:
         """The five that the original returns."""
         return iter((self.eigenvalues, self.eigenvectors, self.trace, self.re, self.Khn))
@@ -124,7 +129,9 @@ class SpectrumResult:
             if len(pairs.values) > SHOWN:
                 rows.append(f"  ... {len(pairs.values) - SHOWN} more in .eigenvalues")
         if (estimate := self.analysis.trace) is not None:
-            rows.append(f"  trace         {estimate.value:.6g} ± {estimate.standard_error:.1g}")
+            known_to = "exact" if estimate.method == "exact" else f"± {estimate.standard_error:.1g}"
+            others = "" if estimate.data_error is None else f", ± {estimate.data_error:.1g} over data"
+            rows.append(f"  trace         {estimate.value:.6g} {known_to}{others}")
         if (criteria := self.analysis.criteria) is not None:
             trusted = f"({criteria.note})" if criteria.note else f"(spread {criteria.k_hn.spread:.1g})"
             rows += [
@@ -142,7 +149,7 @@ class SpectrumResult:
 
     @property
     def trace_error(self) -> float | None:
-        """The standard error of the trace."""
+        """The standard error of the trace as an estimate for these data: 0 where it is exact."""
         return None if self.analysis.trace is None else self.analysis.trace.standard_error
 
     @property

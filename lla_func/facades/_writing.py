@@ -149,6 +149,8 @@ def _summary(analysis: Analysis) -> dict[str, Any]:
             "trace_standard_error": estimate.standard_error,
             "trace_samples": len(estimate.samples),
             "trace_converged": estimate.converged,
+            "trace_method": estimate.method,
+            "trace_data_error": estimate.data_error,
         }
     if analysis.quadrature is not None and analysis.curve is not None:
         summary |= {

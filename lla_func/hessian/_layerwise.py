@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from lla_func.errors import names, positive_int
 from lla_func.hessian import _products as products
+from lla_func.hessian._exact import estimate, exact_shares
+from lla_func.hessian._split import piecewise
 from lla_func.objective import Layout, Objective, check
 from lla_func.spectrum import Estimate, analyse
 
@@ -20,7 +22,8 @@ class LayerCurvature(NamedTuple):
         largest: the largest eigenvalue of the block.
         smallest: the smallest.
         residual: the larger of the two residual norms, within which both are exact.
-        trace: the trace of the block, with its standard error. The traces of all layers add up to the model's.
+        trace: the trace of the block, with its standard error. The traces of all layers add up to the model's. Exact
+            where the loss is piecewise affine in each single parameter (:mod:`lla_func.graph._piecewise`).
         products: matrix-vector products spent, each only as dear as the layer.
     """
 
@@ -66,6 +69,7 @@ def layerwise(
         blocks = {layer: (layer,) for layer in names("layers", layers)}
     for patterns in blocks.values():
         objective.layout.matching(patterns, name="layers")
+    exact = exact_shares(objective, piecewise).shares
     rows = []
     for layer, patterns in blocks.items():
         operator = products.hessian(objective, parameters=patterns)
@@ -75,15 +79,18 @@ def layerwise(
             which="both",
             eigs_tol=tol,
             eigs_products=max_products,
-            trace_products=max_products,
+            trace_products=0 if exact is not None else max_products,
             trace_tol=tol,
             seed=seed,
         )
         assert found.eigenpairs is not None
-        assert found.trace is not None
+        trace = found.trace
+        if exact is not None:
+            trace = estimate(exact, objective.layout.matching(patterns))
+        assert trace is not None
         values, spent = found.eigenpairs.values, sum(found.products.values())
         ends = float(values.max()), float(values.min()), float(found.eigenpairs.residuals.max())
-        rows.append(LayerCurvature(layer, operator.dim, *ends, found.trace, spent))
+        rows.append(LayerCurvature(layer, operator.dim, *ends, trace, spent))
     return rows
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from lla_func.errors import finite_number
 from lla_func.hessian._assembly import carry_out
 from lla_func.hessian._autotune import KernelChoice
+from lla_func.hessian._exact import patterns_of, with_trace_of_ggn, with_trace_of_hessian
 from lla_func.hessian._gauss_newton import (
     check_composition,
     outputs_and_criterion,
@@ -75,12 +76,16 @@ def hessian(
         >>> hessian(curve, kernel="vjp").matvec(torch.ones(2))
         tensor([ 6., 12.])
     """
+    parameters = patterns_of(parameters)
     request = prepare(objective, "hessian", parameters, kernel, blocks, tile, memory)
 
     def build(kernel: str, batch: Batch) -> Product:
         return KERNELS[kernel].hessian(lambda x: objective.loss(request.theta(x), batch), request.parts)
 
-    return carry_out(request, build, probe=probe)
+    def nearby() -> Operator:
+        return ggn(objective, parameters=parameters, memory=memory, tile=tile, probe=False)
+
+    return with_trace_of_hessian(carry_out(request, build, probe=probe), objective, parameters, nearby)
 
 
 def ggn(
@@ -120,6 +125,7 @@ def ggn(
         >>> ggn(fit, kernel="vjp").matvec(torch.ones(1))
         tensor([5.])
     """
+    parameters = patterns_of(parameters)
     request = prepare(objective, "ggn", parameters, kernel, blocks, tile, memory)
     if objective.outputs is None or objective.criterion is None:
         raise ValueError(
@@ -133,7 +139,7 @@ def ggn(
 
     if probe:
         check_composition(objective)
-    return carry_out(request, build, probe=probe)
+    return with_trace_of_ggn(carry_out(request, build, probe=probe), objective, parameters)
 
 
 def fisher(

@@ -63,9 +63,8 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
         return result
 
     name = f"{local.name}, {size} processes"
-    return local._replace(
-        matvec=matvec, name=name, per_sample=None, exact_trace=None
-    )  # those are of this part
+    # What the operator knows besides is of this part of the data.
+    return local._replace(matvec=matvec, name=name, per_sample=None, exact_trace=None, nearby=None)
 
 
 def part(objective: Objective, rank: int, size: int) -> Objective:

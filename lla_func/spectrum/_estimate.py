@@ -22,6 +22,7 @@ class Estimate(NamedTuple):
         converged: whether the error met ``tol``.
         note: what else to know of the value; None for nothing.
         samples: what was averaged, [n] float64; reused ones first. Empty where the value is exact.
+        method: how it was found, where there are several ways.
     """
 
     value: float
@@ -31,6 +32,7 @@ class Estimate(NamedTuple):
     converged: bool = True
     note: str | None = None
     samples: Tensor = torch.zeros(0, dtype=torch.float64)
+    method: str | None = None
 
     @property
     def standard_error(self) -> float:

@@ -30,7 +30,8 @@ class Operator(NamedTuple):
             ``seed`` says the bits; by default all of it is drawn here.
         per_sample: maps a vector v [P] to what each sample contributes to v.Av, [n], from which errors over data
             follow. Functions of an operator leave it as it is; a map made of another, as by ``deflate``, has none.
-        exact_trace: the trace, where a formula gives it without products.
+        exact_trace: the trace, where a formula gives it without products; None where it turns out that none does.
+        nearby: another operator that is close to it, with its trace, so that only the difference has to be sampled.
     """
 
     matvec: Callable[[Tensor], Tensor]
@@ -41,7 +42,8 @@ class Operator(NamedTuple):
     inner: Dot | None = None
     draw: Callable[..., Tensor] | None = None
     per_sample: Callable[[Tensor], Tensor] | None = None
-    exact_trace: Callable[[], Estimate] | None = None
+    exact_trace: Callable[[], Estimate | None] | None = None
+    nearby: Callable[[], tuple[Operator, Estimate] | None] | None = None
 
 
 def from_matrix(matrix: Tensor, *, name: str = "matrix") -> Operator:

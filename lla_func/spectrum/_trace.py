@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lla_func._torch import uncast
 from lla_func.errors import finite_number, instance, one_of, positive_int
+from lla_func.spectrum._difference import PILOT, by_difference
 from lla_func.spectrum._eigenpairs import Eigenpairs, coordinates, deflate
 from lla_func.spectrum._estimate import Estimate, standard_error
 from lla_func.spectrum._krylov import apply, check_operator, dot_of, rows_per_block
@@ -37,7 +38,9 @@ def trace(
     taken out first, exactly, which removes most of the variance of a spectrum with outliers (the idea of
     Hutch++). Where ``max_products`` leave room for P of them and so many more samples are expected to be needed,
     or no further ones fit beside, the trace is read off the unit vectors exactly. An operator that knows its trace
-    (``Operator.exact_trace``) is asked, and nothing is sampled.
+    (``Operator.exact_trace``) is asked, and nothing is sampled. Where another operator of known trace is close
+    (``Operator.nearby``, the Gauss-Newton matrix of a Hessian), the first probes tell whether sampling the difference
+    to it gives the smaller error for the same number of products, and that is done then.
 
     Args:
         operator: the symmetric map.
@@ -53,7 +56,8 @@ def trace(
         seed: a whole number or a generator.
 
     Returns:
-        the estimate.
+        the estimate; ``method`` is "exact", "signs" (exact but for random signs over many outputs), "ggn+hutchinson",
+            "hutchinson" or "xtrace".
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or value.
@@ -78,8 +82,8 @@ def trace(
     tol = finite_number("tol", tol, above=0.0)
     min_probes = positive_int("min_probes", min_probes, least=4)
     max_products = positive_int("max_products", max_products)
-    if operator.exact_trace is not None:
-        return operator.exact_trace()
+    if operator.exact_trace is not None and (formula := operator.exact_trace()) is not None:
+        return formula
     generator = generator_from(seed, stream=3)
     taken_out = 0.0 if known is None else float(known.values.sum())
     size = 0.0 if known is None else float(known.values.abs().sum())
@@ -98,12 +102,21 @@ def trace(
                 f"pass at least 2 * min_probes = {2 * min_probes}"
             )
         found = xtrace(rest, tol, max_products, min_probes, extra_scale=size, seed=generator)
-        return found._replace(value=taken_out + found.value, samples=taken_out + found.samples)
+        return found._replace(
+            value=taken_out + found.value, samples=taken_out + found.samples, method="xtrace"
+        )
 
     samples = torch.zeros(0, dtype=torch.float64) if reuse is None else _reused_forms(operator, reuse, known)
     most = max_products if block is not None else min(max_products, min_probes)
     at_once = min(rows_per_block(operator, 2, block=block), most)
     spent = 0
+    if operator.nearby is not None and operator.dim > max_products and max_products >= 4 * PILOT:
+        tried = by_difference(
+            operator, rest, tol=tol, max_products=max_products, min_probes=min_probes, seed=generator
+        )
+        if isinstance(tried, Estimate):
+            return tried
+        samples, spent = torch.cat([samples, tried]), 2 * len(tried)
     while True:
         error = standard_error(samples)
         goal = tol * (size + float(samples.abs().mean()))
@@ -116,12 +129,13 @@ def trace(
         whole = operator.inner is None  # each unit vector, if this process holds all of it
         if whole and operator.dim <= left and (operator.dim <= wanted or operator.dim > left - count):
             exact = trace_of_columns(operator)
-            return exact._replace(products=spent + exact.products)
+            return exact._replace(products=spent + exact.products, method="exact")
         drawn = drawn_for(operator, count, seed=generator)
         samples = torch.cat([samples, dot_of(operator)(drawn, apply(rest, drawn)).cpu()])
         spent += len(drawn)
     mean = taken_out + float(samples.mean())
-    return Estimate(mean, error, products=spent, converged=converged, samples=samples + taken_out)
+    samples = samples + taken_out
+    return Estimate(mean, error, products=spent, converged=converged, samples=samples, method="hutchinson")
 
 
 def _reused_forms(operator: Operator, reuse: Quadrature, known: Eigenpairs | None) -> Tensor:
