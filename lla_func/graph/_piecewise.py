@@ -37,6 +37,7 @@ LINEAR = (
 OTHERS = {
     "maximum": "0 + 1",
     "minimum": "0 + 1",
+    "addcmul": "0 + 1*2",
     "_prelu_kernel": "0*1",
     "native_batch_norm": "0*1 + 2",
     "cudnn_batch_norm": "0*1 + 2",

@@ -192,6 +192,14 @@ def _elementwise(site: Site, place: int, signal: Tensor, where: Axis, count: int
     return _reduced(signal, where, count, site.arguments[place].shape)
 
 
+def _addcmul(site: Site, place: int, signal: Tensor, where: Axis, count: int) -> Gradients:
+    if site.options:
+        raise NotCoveredError
+    if place > 0:
+        signal = signal * site.arguments[3 - place]
+    return _reduced(signal, where, count, site.arguments[place].shape)
+
+
 def _cat(site: Site, place: int, signal: Tensor, where: Axis, count: int) -> Gradients:
     *parts, last = site.arguments
     axis = last if isinstance(last, int) else 0
@@ -248,6 +256,7 @@ FORMULAS: Mapping[Any, Formula] = {
     aten.add.Tensor: _elementwise,
     aten.sub.Tensor: _elementwise,
     aten.mul.Tensor: _elementwise,
+    aten.addcmul.default: _addcmul,
     aten.cat.default: _cat,
     aten.embedding.default: _embedding,
     aten.native_layer_norm.default: _layer_norm,
