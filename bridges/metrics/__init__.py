@@ -10,7 +10,14 @@ from bridges.metrics._loss import Loss
 from bridges.metrics._measures import translated_metrics
 from bridges.metrics._metric import Metric, metric_of
 from bridges.metrics._pipeline import Pipeline
-from bridges.models import ModelWrapper, check_alike, different_constants, parameters_of, wrap_model
+from bridges.models import (
+    ModelWrapper,
+    check_alike,
+    different_buffers,
+    different_constants,
+    parameters_of,
+    wrap_model,
+)
 from lla_func.objective import PerSample
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "check_alike",
     "class_accuracy",
     "class_losses",
+    "different_buffers",
     "different_constants",
     "metric_of",
     "parameters_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridges.models import _weights as weights
-from bridges.models._alike import check_alike, different_constants
+from bridges.models._alike import check_alike, different_buffers, different_constants
 from bridges.models._batchnorm import behave
 from bridges.models._borrowed import Borrowed, Task, in_precision, precision
 from bridges.models._parameters import layout_of, parameters_of, trainable, unwrap
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "behave",
     "check_alike",
+    "different_buffers",
     "different_constants",
     "evaluating",
     "everything",

@@ -17,7 +17,8 @@ SHOWN = 3
 def check_alike(models: Mapping[str, nn.Module]) -> None:
     """Raises a ValueError that lists the first differences unless all models have the same parameters and buffers.
 
-    They are compared by name, shape, dtype and ``requires_grad``, with the first of the models.
+    They are compared by name, shape, dtype, ``requires_grad`` and what is tied, with the first of the models; in what
+    order they come does not matter.
 
     Args:
         models: by the names that messages call them.
@@ -58,8 +59,23 @@ def different_constants(models: Sequence[nn.Module]) -> dict[str, list[str]]:
     return found
 
 
+def different_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Which of these buffers have other values in a model: names by ``"statistics"`` (of BatchNorm) and ``"buffers"``.
+
+    Example:
+        >>> different_buffers(nn.BatchNorm1d(2), {"running_mean": torch.ones(2), "running_var": torch.ones(2)})
+        {'statistics': ['running_mean'], 'buffers': []}
+    """
+    found: dict[str, list[str]] = {"statistics": [], "buffers": []}
+    for name, (kind, tensor) in _constants(unwrap(model)):
+        if kind != "frozen" and name in buffers and not _equal(tensor, buffers[name]):
+            found[kind].append(name)
+    return found
+
+
 def _differences(model: nn.Module, other: nn.Module, first: str) -> Iterator[str]:
     mine, theirs = _tensors(model), _tensors(other)
+    tied, ties = _tied(mine), _tied(theirs)
     for name, tensor in mine.items():
         if name not in theirs:
             yield f"it lacks {name}"
@@ -72,6 +88,10 @@ def _differences(model: nn.Module, other: nn.Module, first: str) -> Iterator[str
         elif found.requires_grad != tensor.requires_grad:
             state = "moves (requires_grad)" if found.requires_grad else "is frozen (requires_grad=False)"
             yield f"{name} {state}, unlike in {first!r}"
+        elif ties[name] != tied[name]:
+            shared = sorted(ties[name] ^ tied[name])[0]
+            state = "shares" if shared in ties[name] else "does not share"
+            yield f"{name} {state} its values with {shared}, unlike in {first!r}"
     for name in theirs:
         if name not in mine:
             yield f"it has {name}, unlike {first!r}"
@@ -82,6 +102,14 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(
         chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
     )
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> dict[str, set[str]]:
+    """For each name all the names of the same tensor."""
+    names: dict[int, set[str]] = {}
+    for name, tensor in tensors.items():
+        names.setdefault(id(tensor), set()).add(name)
+    return {name: names[id(tensor)] for name, tensor in tensors.items()}
 
 
 def _constants(model: nn.Module) -> Iterator[tuple[str, tuple[str, Tensor]]]:

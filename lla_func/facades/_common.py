@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lla_func import hessian as products
 from lla_func.errors import instance, shown, usable_device
@@ -73,6 +74,17 @@ def objective_of(
                 "give the metric this device, or leave device out"
             )
     return objective
+
+
+def theta_like(objective: Objective, main: Objective) -> Tensor:
+    """The theta of an objective with its parameters in the order in which those of another one lie, by their names.
+
+    Modules that define the same layers in another order have them in another order in their theta.
+    """
+    theta = objective.theta
+    if objective.layout.names != main.layout.names:
+        theta = main.layout.ravel(objective.layout.unravel(theta))
+    return theta.to(main.theta)
 
 
 def seed_of(seed: int | None) -> int:

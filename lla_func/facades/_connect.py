@@ -20,7 +20,7 @@ from lla_func._torch import full_precision, noticed, without_autocast
 from lla_func.assessment import contrast
 from lla_func.connectivity import Curve, State
 from lla_func.errors import finite_tensor, shown
-from lla_func.facades._common import bridge, objective_of, provenance
+from lla_func.facades._common import bridge, objective_of, provenance, theta_like
 from lla_func.files import fingerprint
 from lla_func.geometry import Chart, point
 from lla_func.landscape import barrier
@@ -170,7 +170,7 @@ def _other(b: Any, a: Any, metric: Any, fitted: Objective, options: Connection) 
             f"{found[0]!r} is {what} and differs between the models, so it would not move along the curve; let it "
             "move in both (requires_grad_(True)), or give both the same values"
         )
-    return objective_of(b, metric, Setup(batchnorm="batch", dtype=options.dtype)).theta.to(fitted.theta)
+    return theta_like(objective_of(b, metric, Setup(batchnorm="batch", dtype=options.dtype)), fitted)
 
 
 def _computed(asked: Request) -> Curve:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lla_func.errors import instance, names, shown
 from lla_func.facades._axes import theta_from
-from lla_func.facades._common import bridge, metric_of, objective_of
+from lla_func.facades._common import bridge, metric_of, objective_of, theta_like
 from lla_func.landscape.engines import tolerance
 from lla_func.objective import Objective, risk
 from lla_func.options import Setup
@@ -89,8 +89,8 @@ def models_from(
         )
     objectives = _made(items[0], asked, metrics, setup)
     main = objectives[MAIN]
-    thetas = [main.theta, *(objective_of(item, asked[MAIN], setup).theta for item in items[1:])]
-    return Models(known, tuple(thetas), _fitting(objectives), tuple(items), asked[MAIN], setup)
+    others = (theta_like(objective_of(item, asked[MAIN], setup), main) for item in items[1:])
+    return Models(known, (main.theta, *others), _fitting(objectives), tuple(items), asked[MAIN], setup)
 
 
 def points_of(
