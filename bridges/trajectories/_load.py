@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bridges.models import layout_of, trainable, unwrap, weights
@@ -33,7 +34,8 @@ def load(
 
     Raises:
         ValueError: there is none, a file is damaged or no weights file, or a checkpoint is of another model: the
-            parameter that does not fit is named.
+            parameter that does not fit is named. So is one that is frozen in ``like`` and differs from it, since it
+            would not be recorded, and losses along the path would be those of its value in ``like``.
 
     Example:
         >>> import torch
@@ -45,6 +47,9 @@ def load(
     module = unwrap(like)
     parameters = trainable(module)
     buffers = buffers_of(module)
+    every = dict(module.named_parameters(remove_duplicate=False))
+    still = {name: x for name, x in every.items() if not x.requires_grad}
+    tied = {name: x for name, x in every.items() if name not in parameters and name not in still}
     if isinstance(checkpoints, (str, bytes, os.PathLike, Mapping)) or not isinstance(checkpoints, Iterable):
         raise TypeError(
             f"checkpoints={shown(checkpoints)} is no list; pass weights files or state dicts in order"
@@ -59,7 +64,10 @@ def load(
                 raise ValueError(f"steps has {len(numbers)} numbers, checkpoints has more; pass one for each")
             state, source = _state(checkpoint, count - 1)
             recording.due(step := count - 1 if numbers is None else numbers[count - 1])
-            recording.add(step, _taken(state, parameters, source), _taken(state, buffers, source))
+            taken = _taken(state, parameters, source)
+            _check_still(state, still, source)
+            _check_tied(state, tied, dict(zip(parameters, taken, strict=True)), parameters, source)
+            recording.add(step, taken, _taken(state, buffers, source))
         if not count:
             raise ValueError("checkpoints is empty; pass at least one weights file or state dict")
         if numbers is not None and len(numbers) != count:
@@ -93,3 +101,31 @@ def _taken(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: st
             )
         found.append(tensor.detach().to(own.dtype))
     return found
+
+
+def _check_still(state: Mapping[str, Tensor], still: Mapping[str, Tensor], source: str) -> None:
+    """Raises a ValueError where a checkpoint moves what is frozen in the model."""
+    given = {name: tensor for name, tensor in still.items() if name in state}
+    for name, tensor in zip(given, _taken(state, given, source), strict=True):
+        if not torch.equal(tensor.to(still[name].device), still[name]):
+            raise ValueError(
+                f"{source} has other values of {name!r}, which is frozen in the model and would not be recorded; let "
+                "it move (requires_grad_(True)), or load these values into the model"
+            )
+
+
+def _check_tied(
+    state: Mapping[str, Tensor],
+    tied: Mapping[str, Tensor],
+    taken: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    source: str,
+) -> None:
+    """Raises a ValueError where a checkpoint has two values of what is one tensor in the model."""
+    names = {id(tensor): name for name, tensor in parameters.items()}
+    for name, tensor in tied.items():
+        own = names[id(tensor)]
+        if name in state and not torch.equal(_taken(state, {name: tensor}, source)[0], taken[own]):
+            raise ValueError(
+                f"{source} has other values of {name!r} than of {own!r}, which are one tensor in the model"
+            )

@@ -18,8 +18,16 @@ from lla_func.geometry import Projection, Recording, Trajectory
 class Recorder:
     """Records a model whenever it is called with the step of training; made by :func:`record`."""
 
-    def __init__(self, model: nn.Module, parameters: Places, buffers: Places, recording: Recording) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Places,
+        buffers: Places,
+        recording: Recording,
+        still: Places | None = None,
+    ) -> None:
         self._model, self._parameters, self._buffers = model, parameters, buffers
+        self._still = still or []
         self._recording = recording
 
     def __call__(self, step: int, *, always: bool = False) -> bool:
@@ -33,11 +41,13 @@ class Recorder:
             Whether it was recorded.
 
         Raises:
-            ValueError: the step is not after the last recorded one, or the model has changed its shape or dtype.
+            ValueError: the step is not after the last recorded one, the model has changed its shape or dtype, or a
+                parameter that was frozen when recording began is trained now.
         """
         due = self._recording.due(step)
         if not (due or flag("always", always)):
             return False
+        self._check_still()
         found = self._found(self._parameters), self._found(self._buffers)
         self._recording.add(int(step), *found, always=not due)
         return True
@@ -56,6 +66,15 @@ class Recorder:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+    def _check_still(self) -> None:
+        """Raises a ValueError where a parameter that is not recorded has begun to move."""
+        for registry, own, name in self._still:
+            if (tensor := registry.get(own)) is not None and tensor.requires_grad:
+                raise ValueError(
+                    f"{name!r} of the model was frozen when recording began, so it is not recorded, but now it is "
+                    "trained; record with it unfrozen from the beginning (and freeze it after), or begin another run"
+                )
 
     def _found(self, places: Places) -> list[Tensor]:
         """The tensors that are in their places now, checked."""
@@ -139,4 +158,6 @@ def record(
         sync=sync,
         like=module,
     )
-    return Recorder(module, places_of(module, parameters), places_of(module, buffers), recording)
+    still = {name: x for name, x in module.named_parameters() if not x.requires_grad}
+    moving, beside, frozen = (places_of(module, each) for each in (parameters, buffers, still))
+    return Recorder(module, moving, beside, recording, frozen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from lla_func import plots
 from lla_func.errors import names as names_in
-from lla_func.facades._common import folders_of, metric_of, objective_of, provenance
+from lla_func.facades._common import bridge, folders_of, metric_of, objective_of, provenance
 from lla_func.facades._trajectory import (
     TrajectoryFindings,
     along_trajectories,
@@ -167,7 +168,28 @@ def _objective(runs: tuple[Trajectory, ...], metric: Any, like: Any, between: Be
         raise ValueError(
             "like= is missing: pass the model that this trajectory is of, or metric.objective(model) as the metric"
         )
-    return objective_of(like, metric_of(metric), between)
+    objective = objective_of(like, metric_of(metric), between)
+    _check_buffers(runs, like, between)
+    return objective
+
+
+def _check_buffers(runs: tuple[Trajectory, ...], like: Any, between: Between) -> None:
+    """Warns where losses along the path are not those of the checkpoints, since buffers are those of the model."""
+    for path in runs:
+        for t in {0, len(path) - 1} if len(path) else ():
+            differing = bridge().different_buffers(like, path.buffer(t))
+            names = differing["buffers"]
+            if between.batchnorm == "eval":
+                names = [*names, *(each for each in differing["statistics"] if "num_batches" not in each)]
+            if names:
+                warnings.warn(
+                    f"{names[0]!r} of like has other values than checkpoint {t} of {path!r} recorded; losses along the "
+                    "path are those with like's"
+                    + ("" if differing["buffers"] else "; batchnorm='recalibrate' gathers statistics anew"),
+                    RuntimeWarning,
+                    stacklevel=6,
+                )
+                return
 
 
 def _plain(between: Between) -> Between:

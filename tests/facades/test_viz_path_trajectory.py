@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bridges import trajectories
+from bridges import metrics, trajectories
 from lla_func import Trajectory, load, viz_path
 from tests.bridges.trajectories.test_record import training
 from tests.cases import build
@@ -136,3 +136,33 @@ def test_options_of_trajectories_are_refused_for_models():
     for option in ({"axes": "ends"}, {"animation": "a.gif"}):
         with pytest.raises(ValueError, match="axes= and animation= are for trajectories"):
             viz_path([case.model, case.model], case.metric, to_save=False, **option)
+
+
+def test_buffers_that_moved_in_training_are_said_not_to_be_those_of_the_path(recorded):
+    case, (path, _) = recorded
+    with pytest.warns(
+        RuntimeWarning, match="running_mean' of like has other values than checkpoint 0.*recalib"
+    ):
+        viz_path(path, case.metric, like=case.model, steps=2, batchnorm="eval", to_save=False)
+
+
+def test_other_buffers_that_moved_in_training_are_said_not_to_be_those_of_the_path():
+    class Scaled(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(3, 2)
+            self.register_buffer("scale", torch.ones(()))
+
+        def forward(self, x):
+            return self.scale * super().forward(x)
+
+    model, states = Scaled(), []
+    for number in range(3):
+        with torch.no_grad():
+            model.weight += torch.randn(2, 3)
+            model.scale.fill_(number)
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+    path = trajectories.load(states, like=model)
+    metric = metrics.Loss(torch.nn.MSELoss(), torch.randn(5, 3), torch.randn(5, 2))
+    with pytest.warns(RuntimeWarning, match="'scale' of like has other values than checkpoint 0"):
+        viz_path(path, metric, steps=2, to_save=False)
+    viz_path(path, metric.objective(model), steps=2, to_save=False)

@@ -102,3 +102,20 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     (tmp_path / "a.pth").write_text("nothing")
     with pytest.raises(ValueError, match=r"a\.pth.*damaged or not a weights file"):
         trajectories.load([tmp_path / "a.pth"], like=nn.Linear(2, 1))
+
+
+def test_a_frozen_parameter_that_moves_in_the_checkpoints_is_no_part_of_the_path_and_refused():
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 1))
+    with pytest.raises(ValueError, match=r"checkpoints\[1\] has other values of '0.weight', which is frozen"):
+        trajectories.load(states(model), like=model)
+
+
+def test_checkpoints_that_untie_what_is_one_tensor_in_the_model_are_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    state = {**model.state_dict(), "1.weight": torch.ones(2, 2)}
+    assert len(trajectories.load([model.state_dict()], like=model)) == 1
+    with pytest.raises(
+        ValueError, match="other values of '1.weight' than of '0.weight', which are one tensor"
+    ):
+        trajectories.load([state], like=model)

@@ -229,3 +229,15 @@ def test_a_model_that_changed_its_shape_or_dtype_is_refused_and_named(tmp_path):
         with pytest.raises(ValueError, match="now it is gone"):
             recorder(2)
     assert len(Trajectory.open(tmp_path)) == 1
+
+
+def test_layers_that_thaw_while_they_are_not_recorded_are_named(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 1))
+    with trajectories.record(model, tmp_path) as recorder:
+        recorder(0)
+        model[1].requires_grad_(False)  # what is recorded may freeze
+        recorder(1)
+        model[0].requires_grad_(True)
+        with pytest.raises(ValueError, match="'0.weight' of the model was frozen when recording began"):
+            recorder(2)
+    assert len(Trajectory.open(tmp_path)) == 2
