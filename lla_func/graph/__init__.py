@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lla_func.graph._affine import RULES, VIEWS
 from lla_func.graph._codegen import generate
+from lla_func.graph._inplace import make_inplace
 from lla_func.graph._linearize import DenseZeros, linearize
 from lla_func.graph._loss import record_named, signature
 from lla_func.graph._partition import Partition, Sizes, footprint, hoist, partition
@@ -30,6 +31,7 @@ __all__ = [
     "generate",
     "hoist",
     "linearize",
+    "make_inplace",
     "partition",
     "record",
     "record_named",

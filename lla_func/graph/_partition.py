@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from lla_func._torch import tensors
 from lla_func.graph._affine import VIEWS, classify, directions, is_view
 from lla_func.graph._codegen import generate
+from lla_func.graph._inplace import make_inplace
 from lla_func.graph._loss import record_loss
 from lla_func.graph._record import Recording, arguments, clean, elements, infer, itemsize
 from lla_func.graph._rewrite import REWRITES
@@ -57,6 +58,7 @@ class Partition(NamedTuple):
         span: the part of theta that points need.
         views: maps theta[span] to the views of it that points need.
         point: maps these views, the combinations of ``affine`` and the values of ``constant`` to the loss.
+        point_in_place: the same, writing over values that it does not need any more, which vmap cannot do.
         images: whether it matters at the points how values with four axes lie in memory.
     """
 
@@ -68,6 +70,7 @@ class Partition(NamedTuple):
     span: slice
     views: Callable[[Tensor], Sequence[Tensor]]
     point: Callable[..., Tensor]
+    point_in_place: Callable[..., Tensor]
     images: bool
 
 
@@ -97,7 +100,8 @@ def partition(loss: Loss, theta: Tensor, batch: Batch) -> Partition:
     once = _ancestors((*affine, *constant))
     before_views = _ancestors(views)
     span = _span(views, len(theta))
-    body = _part((*views, *affine, *constant), general, outlet.args[0])
+    body, in_place = (_part((*views, *affine, *constant), general, outlet.args[0]) for _ in range(2))
+    make_inplace(in_place)
     return Partition(
         recording=recording,
         kinds=kinds,
@@ -109,6 +113,7 @@ def partition(loss: Loss, theta: Tensor, batch: Batch) -> Partition:
             _part([next(iter(graph.nodes))], [n for n in graph.nodes if n in before_views], views, span), {}
         ),
         point=generate(body, recording.constants),
+        point_in_place=generate(in_place, recording.constants),
         images=any(n.target is aten.convolution.default for n in general)
         and not any("strided" in str(n.target) for n in general),
     )

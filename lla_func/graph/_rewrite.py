@@ -6,6 +6,8 @@ Each rewrite takes a graph and changes it in place. They are exact up to roundin
 - :func:`pool_by_maximum`: max pooling also computes indices that only its gradient needs, and takes ten times as long
   as the maximum over strided slices. Slices of an affine value are affine, so they can be hoisted besides.
 - :func:`rectify_after_pooling`: max(relu(x)) = relu(max(x)), on fewer elements.
+- :func:`pick_log_probability`: the negative log likelihood as the mean over picked entries, which also has a rule for
+  blocks of points.
 - :func:`normalize_classes_as_rows`: softmax over few classes, many samples at a time.
 - :mod:`._matmuls`: a bias added within a product, and one product where a matrix is shared by a batch.
 - :func:`forget_strides`: views that demand one memory layout become reshapes, which take any.
@@ -23,7 +25,7 @@ import torch
 from torch import fx
 
 from lla_func.graph._matmuls import add_in_product, share_matrix
-from lla_func.graph._record import arguments, shape_of
+from lla_func.graph._record import arguments, dtype_of, shape_of
 
 aten = torch.ops.aten
 
@@ -92,6 +94,25 @@ def pool_by_maximum(graph: fx.Graph) -> None:
         value.replace_all_uses_with(result)
 
 
+def pick_log_probability(graph: fx.Graph) -> None:
+    """The mean or summed negative log likelihood of class indices [B] under log-probabilities [B, C]."""
+    for node in graph.find_nodes(op="call_function", target=aten.nll_loss_forward.default):
+        logs, targets, weight, reduction, ignored = arguments(node)
+        value = _only_first_output(node)
+        if weight is not None or reduction == 0 or value is None or len(shape_of(logs) or ()) != 2:
+            continue
+        with graph.inserting_before(node):
+            call = graph.call_function
+            counted = call(aten.ne.Scalar, (targets, ignored))
+            places = call(aten.unsqueeze.default, (call(aten.mul.Tensor, (targets, counted)), 1))
+            weights = call(aten._to_copy.default, (counted,), {"dtype": dtype_of(logs)})
+            if reduction == 1:
+                weights = call(aten.div.Tensor, (weights, call(aten.sum.default, (weights,))))
+            picked = call(aten.squeeze.dim, (call(aten.gather.default, (logs, 1, places)), 1))
+            result = call(aten.neg.default, (call(aten.dot.default, (picked, weights)),))
+        value.replace_all_uses_with(result)
+
+
 def normalize_classes_as_rows(graph: fx.Graph) -> None:
     """The logarithm of softmax over few classes [..., classes] runs over rows of the transpose.
 
@@ -134,6 +155,7 @@ REWRITES: tuple[Callable[[fx.Graph], None], ...] = (
     slice_splits,
     rectify_after_pooling,
     pool_by_maximum,
+    pick_log_probability,
     normalize_classes_as_rows,
     share_matrix,
     add_in_product,

@@ -19,20 +19,28 @@ IMAGES = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(2), dty
 
 ARGUMENTS = {
     aten.add.Tensor: (A, B),
+    aten.addcmul.default: (A, A, B),
+    aten.addcmul.out: (A, A, B, {"out": A}),
     aten.addmm.default: (A[0], A, B),
     aten.bmm.default: (A.view(1, 4, 4), B.view(1, 4, 4)),
     aten.convolution.default: (IMAGES, IMAGES[:, :, :2, :2], None, [2, 1], [1, 0], [1, 2], False, [0, 0], 1),
+    aten.dot.default: (A[0], B[0]),
+    aten.gather.default: (A, 1, torch.tensor([[0], [3], [1], [2]])),
     aten.maximum.default: (A, B),
+    aten.maximum.out: (A, B, {"out": A}),
     aten.mm.default: (A, B),
     aten.mul.Tensor: (A, B),
     aten.native_layer_norm.default: (A, [4], B[0], B[1], 1e-5),
     aten.neg.default: (A,),
     aten.permute.default: (IMAGES, [0, 2, 3, 1]),
     aten.relu.default: (A,),
+    aten.relu_.default: (A,),
     aten.reshape.default: (A, [2, -1]),
     aten.sigmoid.default: (A,),
+    aten.sigmoid_.default: (A,),
     aten.t.default: (A,),
     aten.tanh.default: (A,),
+    aten.tanh_.default: (A,),
     aten.transpose.int: (IMAGES, 1, 3),
     aten.unsqueeze.default: (A, 1),
 }
@@ -45,7 +53,9 @@ def test_every_binding_has_a_case():
 @pytest.mark.parametrize("operation", BINDINGS, ids=str)
 def test_a_binding_is_the_operation(operation):
     def called(function):
-        return function(*pytree.tree_map_only(Tensor, Tensor.clone, ARGUMENTS[operation]))
+        given = pytree.tree_map_only(Tensor, Tensor.clone, ARGUMENTS[operation])
+        named = given[-1] if isinstance(given[-1], dict) else {}
+        return function(*given[: len(given) - bool(named)], **named)
 
     expected, actual = called(operation), called(BINDINGS[operation])
     pairs = [(expected, actual)] if isinstance(expected, Tensor) else zip(expected, actual, strict=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from lla_func.graph._inplace import make_inplace
 from lla_func.graph._record import RecordingError, dtype_of, infer, itemsize, record, shape_of
 from tests.graphs import calls
 
@@ -75,6 +76,62 @@ def test_shapes_are_known_of_every_node_and_inferred_for_new_ones_without_comput
         value = graph.graph.call_function(aten._to_copy.default, (outlet.args[0],), {"dtype": torch.float32})
     infer(graph.graph)
     assert (shape_of(value), dtype_of(value), itemsize(value)) == ((4,), torch.float32, 4)
+
+
+# ---- memory reused -------------------------------------------------------------------------------------------------
+
+
+def test_an_activation_writes_over_a_value_that_nobody_else_reads():
+    graph = record(lambda x: (x @ x.t()).view(16).relu().tanh().sum(), X)
+    make_inplace(graph.graph)
+    assert "aten.relu_.default" in calls(graph.graph)
+    before = X.clone()
+    assert graph(X) == (X @ X.t()).view(16).relu().tanh().sum()
+    assert torch.equal(X, before)
+
+
+def test_maxima_and_scaled_sums_write_into_an_argument():
+    def function(x):
+        y = torch.maximum(x, 2 * x)
+        return torch.addcmul(x[:, 0], y @ y.t(), x[:, 1]).sum()
+
+    graph = record(function, X)
+    make_inplace(graph.graph)
+    assert calls(graph.graph).count("aten.maximum.out") == calls(graph.graph).count("aten.addcmul.out") == 1
+    before = X.clone()
+    assert graph(X) == function(X)
+    assert torch.equal(X, before)
+
+
+KEPT = {
+    "an input": lambda x: x.relu().sum(),
+    "a view of an input": lambda x: x.t().relu().sum(),
+    "a value read twice": lambda x: (lambda y: y.relu().sum() + y.sum())(2 * x),
+    "a view read elsewhere": lambda x: (lambda y: y.t().relu().sum() + y.sum())(2 * x),
+    "an expanded value": lambda x: x.sum().expand(3).relu().sum(),
+    "another dtype": lambda x: ((2 * x).float() + x).sum(),
+    "a smaller value": lambda x: (x.sum(0) + x).sum(),
+    "an input of a maximum": lambda x: torch.maximum(x, x[0].expand(4, 3)).sum(),
+    "a factor smaller than the product": lambda x: torch.addcmul(x, 2 * x[0], x).sum(),
+    "twice the same": lambda x: (lambda y: (y + y).sum())(2 * x),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_nothing_is_written_over_that_somebody_needs(name):
+    graph = record(KEPT[name], X)
+    make_inplace(graph.graph)
+    before = X.clone()
+    assert not {"aten.relu_.default", "aten.maximum.out", "aten.addcmul.out"} & set(calls(graph.graph))
+    assert "aten.add_.Tensor" not in calls(graph.graph) or "relu" in "".join(calls(graph.graph))
+    torch.testing.assert_close(graph(X), KEPT[name](X))
+    assert torch.equal(X, before)
+
+
+def test_inputs_are_written_over_only_where_that_is_allowed():
+    graph = record(lambda x, y: x.relu() + y.relu(), X, X.clone())
+    make_inplace(graph.graph, fresh=1)
+    assert calls(graph.graph)[:2] == ["aten.relu_.default", "aten.relu.default"]
 
 
 def test_a_tensor_that_a_function_also_holds_by_itself_is_a_constant_of_it():

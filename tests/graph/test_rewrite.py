@@ -122,6 +122,27 @@ def test_a_hoisted_convolution_keeps_its_own_weights():
     assert aten.convolution.default in {n.target for n in parts.affine}
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("targets", [[0, 2, 1], [0, -100, 1], [-100, -100, -100]])
+def test_negative_log_likelihood_picks_entries(reduction, targets):
+    y = torch.tensor(targets)
+
+    def function(theta, batch):
+        logits = theta[:12].view(3, 4).log_softmax(1)
+        return functional.nll_loss(logits, batch, reduction=reduction).nan_to_num(5.0)
+
+    graph = rewritten(function, WEIGHT, y, rewrite.pick_log_probability)
+    assert not uses(graph.graph, aten.nll_loss_forward.default)
+
+
+def test_weighted_negative_log_likelihood_is_left_alone():
+    def function(theta, batch):
+        return functional.nll_loss(theta[:12].view(3, 4).log_softmax(1), batch, theta[:4].abs())
+
+    graph = rewritten(function, WEIGHT, torch.tensor([0, 1, 2]), rewrite.pick_log_probability)
+    assert uses(graph.graph, aten.nll_loss_forward.default)
+
+
 def test_a_matrix_shared_by_a_batch_is_multiplied_once():
     def function(theta, x):
         return x.transpose(0, 1) @ theta.view(4, 27)

@@ -25,6 +25,7 @@ from lla_func.graph import (
     footprint,
     generate,
     hoist,
+    make_inplace,
     partition,
     record,
     signature,
@@ -184,7 +185,7 @@ class _Bound:
         self.chart = chart
         self.plan = plan
         self.theta = [chart.origin[parts.span], *chart.basis[:, parts.span]]
-        self.point = parts.point if compile is None else compile(parts.point)
+        self.point = parts.point_in_place if compile is None else compile(parts.point)
         self.compile = compile
         self.block: Callable[..., Tensor] | None = None
         self.storage: dict[int, tuple[Combination, Sequence[Tensor]]] = {}
@@ -256,6 +257,7 @@ class _Bound:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*batching rule.*")
             block = record(torch.func.vmap(at_point, in_dims=axes), theta, *combined, *constant)
+        make_inplace(block.graph, fresh=1 + len(combined))
         run = generate(block.graph, block.constants)
         self.block = run if self.compile is None else self.compile(run)
 
