@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from lla_func._torch import tensors
 from lla_func.errors import instance
 from lla_func.objective import Batch, Objective, beginning, samples, weighed
-from lla_func.spectrum import Operator
+from lla_func.spectrum import Estimate, Operator
 
 Build = Callable[..., Operator]
 
@@ -57,14 +57,47 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
     dist.all_reduce(total, group=group)
     share = weight / float(total) if objective.reduction == "mean" else 1.0
 
-    def matvec(vectors: Tensor) -> Tensor:
-        result = torch.zeros_like(vectors) if idle else local.matvec(vectors).mul(share).contiguous()
-        dist.all_reduce(result, group=group)
-        return result
+    def summed(product: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def matvec(vectors: Tensor) -> Tensor:
+            result = torch.zeros_like(vectors) if idle else product(vectors).mul(share).contiguous()
+            dist.all_reduce(result, group=group)
+            return result
+
+        return matvec
+
+    def joined(found: Estimate | None) -> Estimate | None:
+        """The sum of what all processes found, where all did."""
+        numbers = [0.0, 0.0, 0.0]
+        if found is not None:
+            mine = 0.0 if idle else share
+            numbers = [1.0, mine * found.value, (mine * found.error) ** 2]
+        sums = torch.tensor(numbers, dtype=torch.float64, device=local.device)
+        dist.all_reduce(sums, group=group)
+        whole, value, squared = sums.tolist()
+        if found is None or whole < size:
+            return None
+        return Estimate(value, squared**0.5, method="signs" if squared else "exact")
+
+    def exact_trace() -> Estimate | None:
+        assert local.exact_trace is not None
+        return joined(local.exact_trace())
+
+    def nearby() -> tuple[Operator, Estimate] | None:
+        assert local.nearby is not None
+        found = local.nearby()
+        known = joined(None if found is None else found[1])
+        if found is None or known is None:
+            return None
+        return found[0]._replace(matvec=summed(found[0].matvec)), known
 
     name = f"{local.name}, {size} processes"
-    # What the operator knows besides is of this part of the data.
-    return local._replace(matvec=matvec, name=name, per_sample=None, exact_trace=None, nearby=None)
+    return local._replace(
+        matvec=summed(local.matvec),
+        name=name,
+        per_sample=None,  # those of this part of the data
+        exact_trace=None if local.exact_trace is None else exact_trace,
+        nearby=None if local.nearby is None else nearby,
+    )
 
 
 def part(objective: Objective, rank: int, size: int) -> Objective:
