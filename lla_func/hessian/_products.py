@@ -29,6 +29,7 @@ from lla_func.hessian._gauss_newton import (
     sample_weights,
 )
 from lla_func.hessian._kernels import KERNELS, Product, cut, gradient
+from lla_func.hessian._per_sample import curvatures
 from lla_func.hessian._request import prepare
 from lla_func.objective import Batch, Objective
 from lla_func.spectrum import Operator
@@ -85,7 +86,8 @@ def hessian(
     def nearby() -> Operator:
         return ggn(objective, parameters=parameters, memory=memory, tile=tile, probe=False)
 
-    return with_trace_of_hessian(carry_out(request, build, probe=probe), objective, parameters, nearby)
+    operator = carry_out(request, build, probe=probe)._replace(per_sample=curvatures(request))
+    return with_trace_of_hessian(operator, objective, parameters, nearby)
 
 
 def ggn(

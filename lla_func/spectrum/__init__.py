@@ -11,6 +11,7 @@ from lla_func.spectrum._eigenpairs import Eigenpairs, deflate, eigenpairs
 from lla_func.spectrum._estimate import Estimate, standard_error
 from lla_func.spectrum._krylov import inner
 from lla_func.spectrum._operator import Operator, from_matrix
+from lla_func.spectrum._over_data import OverData, over_data
 from lla_func.spectrum._probes import probes
 from lla_func.spectrum._quadrature import Quadrature, quadrature
 from lla_func.spectrum._trace import trace
@@ -25,6 +26,7 @@ __all__ = [
     "Estimate",
     "LogDensity",
     "Operator",
+    "OverData",
     "Quadrature",
     "analyse",
     "criteria",
@@ -37,6 +39,7 @@ __all__ = [
     "inner",
     "krylov",
     "log_density",
+    "over_data",
     "probes",
     "quadrature",
     "room_for",

@@ -28,8 +28,9 @@ class Operator(NamedTuple):
             piece that this one holds; by default :func:`lla_func.spectrum.inner`.
         draw: ``draw(seed, kind=...)`` is a random vector [P] (:func:`lla_func.spectrum.probes`), of which the generator
             ``seed`` says the bits; by default all of it is drawn here.
-        per_sample: maps a vector v [P] to what each sample contributes to v.Av, [n], from which errors over data
-            follow. Functions of an operator leave it as it is; a map made of another, as by ``deflate``, has none.
+        per_sample: maps a vector v [P] to what each sample contributes to v.Av, [n] float64, whose sum is v.Av and
+            whose spread is that over data (:func:`lla_func.spectrum.over_data`). Functions of an operator leave it as
+            it is; a map made of another, as by ``deflate``, has none.
         exact_trace: the trace, where a formula gives it without products; None where it turns out that none does.
         nearby: another operator that is close to it, with its trace, so that only the difference has to be sampled.
     """
