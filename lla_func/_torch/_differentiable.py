@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from lla_func._torch._convolution import CONVOLUTIONS, convolution
 from lla_func._torch._interruptions import noticed
 from lla_func._torch._precision import full_precision, without_autocast
 from lla_func._torch._switches import math_attention
@@ -31,6 +32,17 @@ def differentiable() -> Iterator[None]:
             yield
 
 
+@contextmanager
+def replaying() -> Iterator[None]:
+    """The settings for products of a graph that is kept, on the CPU: those of :func:`differentiable` that matter there.
+
+    All of them take a tenth of a product of a small network.
+    """
+    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():  # noqa: SIM117
+        with torch.enable_grad(), without_autocast():
+            yield
+
+
 def load_forward_mode() -> None:
     """Makes torch load its forward-mode rules now, without the deprecation warnings that some versions give once."""
     with warnings.catch_warnings():
@@ -43,7 +55,7 @@ class _Composite(TorchFunctionMode):
     """Operations by their formulas where the second derivative of torch's fused kernel is wrong, or slow.
 
     That of weight normalization is wrong (torch 2.14). Batch normalization by running statistics is an affine map,
-    whose derivatives are products; torch's take as long as those of batch statistics.
+    whose derivatives are products; torch's take as long as those of batch statistics. For convolutions see there.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,13 +63,16 @@ class _Composite(TorchFunctionMode):
             return _weight_norm(*args, **(kwargs or {}))
         if function is functional.batch_norm and (found := _batch_norm(*args, **(kwargs or {}))) is not None:
             return found
+        axes = CONVOLUTIONS.get(function)
+        if axes is not None and (found := convolution(axes, *args, **(kwargs or {}))) is not None:
+            return found
         return function(*args, **(kwargs or {}))
 
 
 def _batch_norm(
-    x: Tensor,
-    mean: Tensor | None,
-    variance: Tensor | None,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
@@ -65,6 +80,7 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor | None:
     """Batch normalization by running statistics; None where it is another, or numbers are of several precisions."""
+    x, mean, variance = input, running_mean, running_var
     given = [part for part in (mean, variance, weight, bias) if part is not None]
     if training or mean is None or variance is None or any(part.dtype != x.dtype for part in given):
         return None
