@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lla_func._torch._differentiable import differentiable, explained, load_forward_mode
+from lla_func._torch._differentiable import differentiable, explained, load_forward_mode, replaying
 from lla_func._torch._dispatch import DispatchMode
 from lla_func._torch._forks import refuse_lost_threads
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
@@ -29,6 +29,7 @@ __all__ = [
     "out_of_memory",
     "raise_if_interrupted",
     "refuse_lost_threads",
+    "replaying",
     "share_memory",
     "tensors",
     "uncast",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lla_func.hessian._choice import Choice
 from lla_func.hessian._kernels import KERNELS
 from lla_func.hessian._layerwise import layerwise, table
 from lla_func.hessian._products import finite_difference, fisher, ggn, hessian
@@ -10,6 +11,7 @@ from lla_func.hessian._sharding import is_first, shared
 
 __all__ = [
     "KERNELS",
+    "Choice",
     "check_differentiable",
     "finite_difference",
     "fisher",

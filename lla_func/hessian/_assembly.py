@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lla_func._torch import Meter, differentiable, explained, noticed, share_memory, tensors
+from lla_func._torch import Meter, differentiable, explained, noticed, replaying, share_memory, tensors
 from lla_func.errors import flag
-from lla_func.hessian._autotune import Build, Built, KernelChoice, autotune, choose_by_size
+from lla_func.hessian._autotune import Build, Built, KernelChoice, autotune, choose
+from lla_func.hessian._choice import Choice
 from lla_func.hessian._kernels import KERNELS, Product
 from lla_func.hessian._request import Request
 from lla_func.hessian._verify import check_reproducible, check_symmetric
@@ -30,10 +31,16 @@ def carry_out(
     tolerance: float | None = None,
 ) -> Operator:
     """Chooses how to compute products (unless told), assembles them to an operator, and probes its symmetry."""
-    objective, name, point, _, _, kernel, blocks, tile, memory = request
+    objective, name, point, kernel, blocks = (
+        request.objective,
+        request.name,
+        request.point,
+        request.kernel,
+        request.blocks,
+    )
     scale = abs(check_reproducible(objective, name)) if flag("probe", probe) else 0.0
-    built = None
-    if choice is None and kernel in KERNELS and blocks != "auto":
+    built, seconds = None, dict[str, float]()
+    if choice is None and kernel in KERNELS and (blocks != "auto" or request.rows is not None):
         choice = KernelChoice((kernel,), kernel, batched=blocks == "vmap")
     if choice is None:
         kernels = (kernel,) if kernel in KERNELS else tuple(KERNELS)
@@ -41,8 +48,19 @@ def carry_out(
             if kernel == "timed":
                 choice = autotune(objective, build, point, kernels, blocks=blocks)
             else:
-                choice, built = choose_by_size(request, build, kernels)
-    operator = assemble(objective, build, point, choice, name=name, tile=tile, memory=memory, built=built)
+                choice, built, seconds = choose(request, build, kernels)
+    operator = assemble(
+        objective,
+        build,
+        point,
+        choice,
+        name=name,
+        tile=request.tile,
+        memory=request.memory,
+        built=built,
+        rows=request.rows,
+    )
+    operator = operator._replace(choice=operator.choice._replace(seconds=seconds))
     if probe:
         # Where products should vanish, rounding leaves some of the loss in them.
         floor = 10 * torch.finfo(point.dtype).eps * scale
@@ -62,6 +80,7 @@ def assemble(
     tile: int,
     memory: float,
     built: Built | None = None,
+    rows: int | None = None,
 ) -> Operator:
     """The operator that sums products over all batches, each weighted by its share of the risk.
 
@@ -69,7 +88,8 @@ def assemble(
     fits, nothing is kept, and each call goes over the batches and builds anew, once for a whole block of vectors.
 
     The point gives the dimension, dtype and device of vectors; the kernel is added to the name. What is ``built``
-    already, to choose a kernel, is taken as it is.
+    already, to choose a kernel, is taken as it is. Rows are the vectors of a block that go
+    together, where that is said.
     """
     for used in choice.kernels:
         kept, piece_bytes = _keep(objective, build, used, name, tile, memory, built)
@@ -78,11 +98,16 @@ def assemble(
     else:
         used = choice.streaming
     name = f"{name} ({used})"
-    rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if choice.batched else 1
+    if rows is None:
+        rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if choice.batched else 1
+    made = Choice(used, rows, tile if objective.separable else None)
+
+    # What is kept goes through nothing but torch's own operations.
+    replayed = kept is not None and used in ("vjp", "linearize") and point.device.type == "cpu"
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)
-        with differentiable(), explained(name, tried=(used,)):
+        with replaying() if replayed else differentiable(), explained(name, tried=(used,)):
             vectors = vectors.clone() if vectors.is_inference() else vectors.detach()
             if kept is not None and len(kept) == 1 and (objective.reduction == "mean" or kept[0][0] == 1):
                 image = _applied(kept[0][1], vectors, rows)  # the only piece has all the weight
@@ -94,7 +119,7 @@ def assemble(
                 weights += weight
             return total.div_(weights) if objective.reduction == "mean" else total
 
-    return Operator(matvec, len(point), point.dtype, point.device, name)
+    return Operator(matvec, len(point), point.dtype, point.device, name, choice=made)
 
 
 def pieces(objective: Objective, tile: int) -> Iterator[tuple[float, Batch]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lla_func._torch import Meter, differentiable, raise_if_interrupted
+from lla_func.graph import linearize
 from lla_func.hessian._kernels import Product
 from lla_func.hessian._request import Request
 from lla_func.objective import Batch, Objective, beginning, samples
@@ -28,10 +29,22 @@ NOT_FINITE = (
 PRODUCTS_AHEAD = 100
 """How many products the time for building is spread over: about those of one spectral analysis."""
 
-SMALL, LARGE = 1_000_000, 10_000_000
-"""Parameters times samples: below the first nothing is tried, from the second on building a kernel pays."""
+SMALL = 200_000_000
+"""Operations of a pass forward below which the overhead of starting operations may count in a block of vectors."""
+LONG = 10_000_000_000
+"""Operations of a pass forward from which on a clock is read: a hundred products take a minute there.
+
+On the CPU ``linearize`` was at most 1.2 times as fast as ``vjp`` (LeNet, encoder, MLP, ConvNets, decoder), and ten
+times as slow to build; and torch takes a second to load what it needs for recording.
+"""
+CLEARLY = 0.8
+"""The share of the usual kernel's time below which ``linearize`` is worth its building and its memory."""
+PAYS = 2.0
+"""The most products' time that recording may take beside that of the products which it takes part in."""
 BUILDING = 7
 """How many times what it keeps ``linearize`` takes at most while it is built (3 to 7 times were measured)."""
+FEW = 1_000_000
+"""Parameters times samples below which ``autotune`` tries nothing."""
 LONG_SECONDS = 0.5
 """From when on a call counts as long."""
 
@@ -75,7 +88,7 @@ def autotune(
     """
     found: dict[str, tuple[float, float, Product]] = {}
     failures: list[Exception] = []
-    small = len(point) * samples(next(iter(objective.batches))) < SMALL
+    small = len(point) * samples(next(iter(objective.batches))) < FEW
     with differentiable():
         piece = _beginning(objective)
         vectors = probes(len(point), 4, dtype=point.dtype, device=point.device)
@@ -106,48 +119,102 @@ def autotune(
     return KernelChoice((kernel, *others), streaming, batched)
 
 
-def choose_by_size(
+def choose(
     request: Request, build: Build, kernels: Sequence[str]
-) -> tuple[KernelChoice, Built | None]:
-    """Chooses how to compute products without a clock, so that the same call always gives the same bits.
+) -> tuple[KernelChoice, Built | None, dict[str, float]]:
+    """Chooses how to compute products: a short job by a rule without a clock, a long one by a few timed products.
 
-    The first kernel that works is taken; where there is much to do, ``linearize`` is asked first, whose products are
-    the fastest once it is built (on LeNet with 1,797 samples 0.17 s against 0.21 s, after 0.8 s), unless building it
-    would take more memory than there is. The vectors of a block go through together where that works and the work is
-    small, so that overhead dominates. What was built to try the choice comes with it if that was on a whole batch.
+    The first kernel that works is taken, ``vjp`` first. In a job of about a minute or more ``linearize`` is tried on
+    some of the first samples, if building it would not take more memory than there is and these samples, not the
+    parameters, make the work; it is taken where its products are clearly faster and building it pays.
+
+    The vectors of a block go through together where that works and the work is so small that overhead dominates, but
+    for convolutions, which gain nothing by it. What was built to try the choice comes with it if that was on the whole
+    of a piece of data, and the seconds of a product if there was a clock.
     Where no kernel works, the error of ``vjp`` is raised if it was tried, else that of the first.
     """
-    objective, point, blocks = request.objective, request.point, request.blocks
-    batch = next(iter(objective.batches))
-    work = len(point) * samples(batch)
-    if work >= LARGE and "linearize" in kernels:
-        kernels = ("linearize", *(kernel for kernel in kernels if kernel != "linearize"))
+    objective, point, work = request.objective, request.point, request.work
     failures: dict[str, Exception] = {}
+    first = next(iter(objective.batches))
+    whole = min(request.tile, samples(first)) if objective.separable else samples(first)
     with differentiable():
-        piece = beginning(objective, 16)
-        largest = min(request.tile, samples(batch)) if objective.separable else samples(batch)
-        larger = largest / samples(piece)
+        # A small batch is taken whole, and built once.
+        few = 16 if work.operations < SMALL else max(2, min(16, whole // 8))
+        piece = beginning(objective, few)
         vectors = probes(len(point), 2, dtype=point.dtype, device=point.device)
         for kernel in kernels:
             try:
                 with Meter() as meter:
                     product = build(kernel, piece)
-                product(vectors[0])
-                # What is kept for the parameters, at least a vector of them, does not grow with the samples.
-                most = BUILDING * max(meter.kept() * larger - (larger - 1) * point.nbytes, meter.kept())
-                if kernel == "linearize" != kernels[-1] and 0 < request.memory < most:
-                    continue
+                image = product(vectors[0]).detach()
             except Exception as error:  # the next kernel may do without what this one lacks
                 raise_if_interrupted(error)
                 failures[kernel] = error
                 continue
-            auto = blocks == "auto" and work < SMALL
-            batched = blocks == "vmap" or (auto and _batching_pays(product, vectors, math.inf))
-            # Building anew in each call is what linearize is bad at.
-            choice = KernelChoice((kernel,), "recompute" if kernel == "linearize" else kernel, batched)
-            return choice, Built(kernel, piece, product, meter.kept()) if piece is batch else None
+            built = Built(kernel, piece, product, meter.kept())
+            choice = KernelChoice((kernel,), kernel, _together(request, product, vectors))
+            seconds: dict[str, float] = {}
+            tell = work.operations >= LONG and samples(piece) * work.elements >= len(point)
+            if tell and "linearize" in kernels and kernel != "linearize":
+                larger = whole / samples(piece)
+                # What is kept for the parameters, at least a vector of them, does not grow with the samples.
+                kept = max(built.kept * larger - (larger - 1) * point.nbytes, built.kept)
+                if request.memory >= BUILDING * kept:
+                    found, seconds = _tried(request, build, built, vectors[0], image)
+                    if found is not None:  # building anew in each call is what linearize is bad at
+                        choice, built = (
+                            KernelChoice(("linearize", kernel), "recompute", choice.batched),
+                            found,
+                        )
+            return choice, built if whole == samples(piece) else None, seconds
     # That of vjp says most: it asks for the least.
     raise failures["vjp" if "vjp" in failures else kernels[0]]
+
+
+def _tried(
+    request: Request, build: Build, usual: Built, vector: Tensor, image: Tensor
+) -> tuple[Built | None, dict[str, float]]:
+    """``linearize`` on the piece of data that the usual kernel was tried on, if it pays; and seconds of both."""
+    device, pieces = request.point.device, math.ceil(_count(request.objective) / request.tile)
+    load_linearize(request.point)
+    try:
+        with Meter() as meter:
+            building, product = _timed(device, build, "linearize", usual.piece)
+        if not _agree(product(vector).detach(), image):
+            return None, {}
+    except Exception as error:  # no forward-mode rule, or it cannot be recorded
+        raise_if_interrupted(error)
+        return None, {}
+    seconds = {usual.kernel: math.inf, "linearize": math.inf}
+    for _ in range(2):  # in turn, so that what else the machine does hits both alike
+        for kernel, one in ((usual.kernel, usual.product), ("linearize", product)):
+            seconds[kernel] = min(seconds[kernel], _timed(device, one, vector)[0])
+    # Recording takes some of the time of each operation, whatever the samples, and that of a few products.
+    overhead = pieces * max(0.0, building - 3 * seconds["linearize"])
+    total = _count(request.objective) / samples(usual.piece) * seconds[usual.kernel]
+    if seconds["linearize"] < CLEARLY * seconds[usual.kernel] and overhead < PAYS * total:
+        return Built("linearize", usual.piece, product, meter.kept()), seconds
+    return None, seconds
+
+
+def _count(objective: Objective) -> int:
+    """The samples of all data; of a stream, those of its first batch."""
+    if isinstance(objective.batches, Sequence):
+        return sum(map(samples, objective.batches))
+    return samples(next(iter(objective.batches)))
+
+
+def load_linearize(point: Tensor) -> None:
+    """Makes torch load what recording needs, which takes up to a second once, so that it is not counted as building."""
+    linearize(lambda x: torch.func.grad(lambda y: y[0].sin().sum())(x)[0], (point[:1],))
+
+
+def _together(request: Request, product: Product, vectors: Tensor) -> bool:
+    """Whether the vectors of a block go through a product together."""
+    if request.blocks != "auto":
+        return request.blocks == "vmap"
+    small = request.work.operations < SMALL and not request.work.convolves
+    return small and _batching_pays(product, vectors, math.inf)
 
 
 def _beginning(objective: Objective) -> Batch:

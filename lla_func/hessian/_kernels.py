@@ -39,6 +39,10 @@ Product = Callable[[Tensor], Tensor]
 """A linear map [P] -> [P]."""
 
 
+FEW = 2**18
+"""Elements of a vector below which starting an operation for each tensor takes longer than moving elements twice."""
+
+
 class Kernel(NamedTuple):
     """The products that one way of differentiating offers.
 
@@ -72,8 +76,8 @@ def laid(tensors: Sequence[Tensor], like: Tensor) -> Tensor:
 
     Derivatives of convolutions with respect to weights come in any order in memory; each element is moved once.
     """
-    if len(tensors) == 1:
-        return tensors[0].reshape(-1)
+    if len(tensors) == 1 or like.shape[-1] < FEW:
+        return joined(tensors)
     vector = torch.empty_like(like, memory_format=torch.contiguous_format)
     for place, x in zip(cut(vector, tensors), tensors, strict=True):
         place.copy_(x)

@@ -18,9 +18,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lla_func.errors import finite_number
+from lla_func.errors import finite_number, instance
 from lla_func.hessian._assembly import carry_out
 from lla_func.hessian._autotune import KernelChoice
+from lla_func.hessian._choice import Choice
 from lla_func.hessian._exact import patterns_of, with_trace_of_ggn, with_trace_of_hessian
 from lla_func.hessian._gauss_newton import (
     check_composition,
@@ -39,10 +40,11 @@ def hessian(
     objective: Objective,
     *,
     parameters: str | Iterable[str] | None = None,
-    kernel: str = "auto",
+    kernel: str | Choice = "auto",
     blocks: str = "auto",
     tile: int | None = None,
     memory: float | None = None,
+    choice: Choice | None = None,
     probe: bool = True,
 ) -> Operator:
     """The Hessian of the risk at the point under study.
@@ -54,13 +56,17 @@ def hessian(
         parameters: shell-style patterns of names, such as ``"layer1.*"``, to restrict it to: a diagonal block, for
             vectors of its own length. All by default.
         kernel: how to differentiate (:mod:`lla_func.hessian._kernels`): "vjp", "linearize" or "recompute"; "timed" to
-            try them on some samples and take the fastest, which may change the last bits from run to run; or "auto" to
-            choose by the size of the problem, without a clock, so that the same call gives the same bits.
+            try them on some samples and take the fastest, which may change the last bits from run to run; or "auto":
+            below about a second of work a rule without a clock, so that the same call gives the same bits, above a
+            few timed products on some of the data. The choice of an earlier operator (``operator.choice``) repeats its
+            bits.
         blocks: "vmap" to compute the products with the vectors of a block together, "rows" for one after another,
             or "auto" to take the faster.
-        tile: the most samples in a piece of data, if the objective is separable; 1024 by default.
+        tile: the most samples in a piece of data, if the objective is separable; by default as many as leave the
+            largest tensor in a cache.
         memory: bytes that a kernel may keep between products; half of what is free by default. With 0 nothing is
             kept, and data that streams never stays.
+        choice: that of an earlier operator, in place of kernel, blocks and tile.
         probe: whether to test first that loss and data are reproducible and the operator is symmetric, which takes
             two products; three where data streams.
 
@@ -78,6 +84,13 @@ def hessian(
         tensor([ 6., 12.])
     """
     parameters = patterns_of(parameters)
+    if choice is not None:
+        instance(
+            "choice", choice, Choice, "the choice of an operator, such as products.hessian(objective).choice"
+        )
+        if kernel != "auto":
+            raise ValueError(f"kernel={kernel!r} comes beside choice={choice}, which names one; leave it out")
+        kernel = choice
     request = prepare(objective, "hessian", parameters, kernel, blocks, tile, memory)
 
     def build(kernel: str, batch: Batch) -> Product:
@@ -94,7 +107,7 @@ def ggn(
     objective: Objective,
     *,
     parameters: str | Iterable[str] | None = None,
-    kernel: str = "auto",
+    kernel: str | Choice = "auto",
     blocks: str = "auto",
     tile: int | None = None,
     memory: float | None = None,
@@ -148,7 +161,7 @@ def fisher(
     objective: Objective,
     *,
     parameters: str | Iterable[str] | None = None,
-    kernel: str = "auto",
+    kernel: str | Choice = "auto",
     blocks: str = "auto",
     tile: int | None = None,
     memory: float | None = None,

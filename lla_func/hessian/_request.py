@@ -11,11 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 from lla_func._torch import differentiable, free_memory, load_forward_mode
 from lla_func.errors import finite_number, names, one_of, positive_int
+from lla_func.hessian._choice import Choice
 from lla_func.hessian._kernels import KERNELS, Point
+from lla_func.hessian._work import Work, measure, suited
 from lla_func.objective import Objective, beginning
-
-TILE = 1024
-"""Samples in a piece of data: enough to keep the overhead of operations small, few enough for their memory."""
 
 
 class Request(NamedTuple):
@@ -27,7 +26,9 @@ class Request(NamedTuple):
         point: the variables at the point under study: theta [P], or a part of it.
         parts: the tensors that make up the point: views of it in the shapes of the parameters, or the point itself.
         theta: maps tensors in place of the parts to what the loss takes for theta.
-        kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`.
+        kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`; the kernel may be "auto".
+        rows: the vectors of a block that go together, where that is said.
+        work: what the loss takes forward.
     """
 
     objective: Objective
@@ -39,13 +40,15 @@ class Request(NamedTuple):
     blocks: str
     tile: int
     memory: float
+    rows: int | None
+    work: Work
 
 
 def prepare(
     objective: Objective,
     name: str,
     parameters: str | Iterable[str] | None = None,
-    kernel: str = "auto",
+    kernel: str | Choice = "auto",
     blocks: str = "auto",
     tile: int | None = None,
     memory: float | None = None,
@@ -61,6 +64,9 @@ def prepare(
             "the loss depends on theta also through statistics of all the data (recalibrated BatchNorm), which has no "
             "derivative here; make the objective with batchnorm='eval' or 'batch'"
         )
+    rows = None
+    if isinstance(kernel, Choice):
+        kernel, rows, tile = _named(kernel, blocks, tile, objective)
     one_of("kernel", kernel, ("auto", "timed", *KERNELS))
     one_of("blocks", blocks, ("auto", "vmap", "rows"))
     if tile is not None and not objective.separable:
@@ -81,9 +87,26 @@ def prepare(
             )
         kernel = "vjp"
     load_forward_mode()
-    tile = TILE if tile is None else positive_int("tile", tile)
+    work = measure(objective)
+    tile = suited(objective, work) if tile is None else positive_int("tile", tile)
     memory = free_memory(point.device) / 2 if memory is None else memory
-    return Request(objective, name, point, parts, theta, kernel, blocks, tile, memory)
+    return Request(objective, name, point, parts, theta, kernel, blocks, tile, memory, rows, work)
+
+
+def _named(
+    choice: Choice, blocks: str, tile: int | None, objective: Objective
+) -> tuple[str, int, int | None]:
+    """Kernel, rows and tile of a choice; what is said beside it must be left open."""
+    if blocks != "auto" or tile is not None:
+        raise ValueError(
+            f"blocks={blocks!r} and tile={tile!r} come beside a choice of both: {choice}; leave them out, or pass "
+            "kernel=choice.kernel"
+        )
+    one_of("the kernel of choice", choice.kernel, KERNELS)
+    rows = positive_int("the rows of choice", choice.rows)
+    if not objective.separable or choice.tile is None:
+        return choice.kernel, rows, None
+    return choice.kernel, rows, positive_int("the tile of choice", choice.tile)
 
 
 def check(objective: Objective) -> None:

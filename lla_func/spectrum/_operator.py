@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class Operator(NamedTuple):
             it is; a map made of another, as by ``deflate``, has none.
         exact_trace: the trace, where a formula gives it without products; None where it turns out that none does.
         nearby: another operator that is close to it, with its trace, so that only the difference has to be sampled.
+        choice: how products are computed, where there is a choice (:class:`lla_func.hessian.Choice`).
     """
 
     matvec: Callable[[Tensor], Tensor]
@@ -45,6 +46,7 @@ class Operator(NamedTuple):
     per_sample: Callable[[Tensor], Tensor] | None = None
     exact_trace: Callable[[], Estimate | None] | None = None
     nearby: Callable[[], tuple[Operator, Estimate] | None] | None = None
+    choice: Any = None
 
 
 def from_matrix(matrix: Tensor, *, name: str = "matrix") -> Operator:

@@ -17,6 +17,7 @@ from lla_func.graph._linearize import linearize
 from lla_func.hessian import _autotune
 from lla_func.hessian._assembly import assemble
 from lla_func.hessian._autotune import KernelChoice, autotune
+from lla_func.hessian._choice import Choice
 from lla_func.hessian._kernels import KERNELS
 from lla_func.objective._objective import from_loss
 from tests.cases import build
@@ -175,12 +176,57 @@ def test_a_small_problem_takes_the_first_kernel_that_works_without_a_look_at_the
     )
 
 
-@pytest.mark.parametrize(("memory", "kernel"), [(None, "linearize"), (2**20, "vjp"), (0, "recompute")])
+@pytest.mark.parametrize(("memory", "kernel"), [(None, "linearize"), (2**20, "vjp"), (0, "vjp")])
 def test_linearize_is_left_where_its_building_would_not_fit(memory, kernel, monkeypatch):
-    monkeypatch.setattr(_autotune, "LARGE", 0)
+    for name, value in (("LONG", 0), ("CLEARLY", 1e9), ("PAYS", 1e9)):
+        monkeypatch.setattr(_autotune, name, value)
     data = torch.zeros(2000, 50, dtype=torch.float64)
     made = from_loss(lambda t, x: (x + t).sin().square().mean(), draw(50), [data], separable=True)
-    assert products.hessian(made, memory=memory, tile=500).name == f"hessian ({kernel})"
+    operator = products.hessian(made, memory=memory, tile=500)
+    assert operator.name == f"hessian ({kernel})"
+    assert (operator.choice.kernel, operator.choice.tile) == (kernel, 500)
+    assert set(operator.choice.seconds) == ({"vjp", "linearize"} if kernel == "linearize" else set())
+
+
+@pytest.mark.parametrize(("name", "value"), [("CLEARLY", 0.0), ("PAYS", -1.0), ("LONG", 1e30)])
+def test_linearize_is_left_where_it_does_not_pay(name, value, monkeypatch):
+    for constant, easy in (("LONG", 0), ("CLEARLY", 1e9), ("PAYS", 1e9)):
+        monkeypatch.setattr(_autotune, constant, easy)
+    monkeypatch.setattr(_autotune, name, value)
+    choice = products.hessian(network(sizes=(40,))).choice
+    assert choice.kernel == "vjp"
+    assert bool(choice.seconds) == (name != "LONG")
+
+
+@pytest.mark.parametrize("kernel", ["auto", "vjp", "linearize", "recompute", "timed"])
+def test_a_choice_repeats_the_bits_of_what_was_chosen(kernel):
+    made = network(sizes=(40, 30), dtype=torch.float32)
+    first = products.hessian(made, kernel=kernel)
+    block = draw(5, first.dim).float()
+    expected = first.matvec(block)
+    for options in ({"choice": first.choice}, {"kernel": first.choice}):
+        again = products.hessian(made, **options)
+        assert again.choice[:3] == first.choice[:3]
+        assert torch.equal(again.matvec(block), expected)
+    for make in (products.ggn, products.fisher):
+        one = make(made, kernel=kernel)
+        assert torch.equal(make(made, kernel=one.choice).matvec(block), one.matvec(block))
+
+
+def test_a_choice_stands_alone():
+    made = network()
+    choice = products.hessian(made).choice
+    for options, word in (
+        ({"kernel": "vjp"}, "leave it out"),
+        ({"blocks": "rows"}, "come beside a choice"),
+        ({"tile": 5}, "come beside a choice"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            products.hessian(made, choice=choice, **options)
+    with pytest.raises(ValueError, match="the kernel of choice"):
+        products.hessian(made, choice=Choice("quick"))
+    with pytest.raises(TypeError, match="choice"):
+        products.hessian(made, choice="vjp")
 
 
 def test_the_first_kernel_is_taken_unless_another_is_clearly_faster():

@@ -170,8 +170,9 @@ def test_kernels_that_would_miss_derivatives_are_refused(kernel, blocks):
     assert products.hessian(objective, kernel="timed").name == "hessian (vjp)"
 
 
-def test_large_problems_take_the_kernel_that_sees_every_derivative(monkeypatch):
-    monkeypatch.setattr(rehearsal, "LARGE", 1)
+def test_long_jobs_take_the_kernel_that_sees_every_derivative(monkeypatch):
+    for constant, value in (("LONG", 0), ("CLEARLY", 1e9), ("PAYS", 1e9)):
+        monkeypatch.setattr(rehearsal, constant, value)
     assert products.hessian(Lenient().objective(network())).name == "hessian (vjp)"
     assert products.hessian(cases.objective("mlp")).name == "hessian (linearize)"
 
