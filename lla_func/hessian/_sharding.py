@@ -17,6 +17,8 @@ from torch.utils import _pytree as pytree
 
 from lla_func._torch import tensors
 from lla_func.errors import instance
+from lla_func.hessian._choice import Choice
+from lla_func.hessian._kernels import KERNELS
 from lla_func.objective import Batch, Objective, beginning, samples, weighed
 from lla_func.spectrum import Estimate, Operator
 
@@ -33,7 +35,8 @@ def is_first(group: Any) -> bool:
 def shared(build: Build, objective: Objective, *, group: Any, **options: Any) -> Operator:
     """The operator of an objective, its data shared out among the processes of a group.
 
-    Every process of the group has to make this call, and the same products afterwards. A product costs one
+    Every process of the group has to make this call, and the same products afterwards. How they are computed is what
+    rank 0 chooses. A product costs one
     ``all_reduce`` of the vector or block of vectors.
 
     Args:
@@ -52,7 +55,7 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
     idle = weight == 0
     if idle:  # fewer batches than processes: this one adds nothing, but needs the operator's dimension
         mine = objective._replace(batches=[beginning(objective, 1)])
-    local = build(mine, **options)
+    local = _alike(build, mine, group, options)
     total = torch.tensor(weight, dtype=torch.float64, device=local.device)
     dist.all_reduce(total, group=group)
     share = weight / float(total) if objective.reduction == "mean" else 1.0
@@ -98,6 +101,27 @@ def shared(build: Build, objective: Objective, *, group: Any, **options: Any) ->
         exact_trace=None if local.exact_trace is None else exact_trace,
         nearby=None if local.nearby is None else nearby,
     )
+
+
+def _alike(build: Build, objective: Objective, group: Any, options: dict[str, Any]) -> Operator:
+    """The operator of this process's part, its products computed as rank 0 of the group has chosen to."""
+    device, first = objective.theta.device, dist.get_rank(group) == 0
+    said = torch.full((3,), -1, dtype=torch.long, device=device)
+    local = None
+    if first:
+        local = build(objective, **options)
+        if local.choice is not None and local.choice.kernel in KERNELS:
+            number = list(KERNELS).index(local.choice.kernel)
+            said = torch.tensor([number, local.choice.rows, local.choice.tile or 0], device=device)
+    dist.broadcast(said, dist.get_global_rank(group, 0), group=group)
+    if local is not None:
+        return local
+    number, rows, tile = said.tolist()
+    if number < 0:  # of no kernel
+        return build(objective, **options)
+    chosen = Choice(list(KERNELS)[number], rows, tile or None)
+    left = {name: x for name, x in options.items() if name not in ("kernel", "blocks", "tile", "choice")}
+    return build(objective, **left, kernel=chosen)
 
 
 def part(objective: Objective, rank: int, size: int) -> Objective:
