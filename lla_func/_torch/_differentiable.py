@@ -61,6 +61,9 @@ class _Composite(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch._weight_norm:
             return _weight_norm(*args, **(kwargs or {}))
+        # A checkpoint runs again in the backward pass, where this mode does not see it, and must keep the same tensors.
+        if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            return function(*args, **(kwargs or {}))
         if function is functional.batch_norm and (found := _batch_norm(*args, **(kwargs or {}))) is not None:
             return found
         axes = CONVOLUTIONS.get(function)

@@ -59,6 +59,7 @@ def carry_out(
         memory=request.memory,
         built=built,
         rows=request.rows,
+        hooked=request.hooked,
     )
     operator = operator._replace(choice=operator.choice._replace(seconds=seconds))
     if probe:
@@ -81,6 +82,7 @@ def assemble(
     memory: float,
     built: Built | None = None,
     rows: int | None = None,
+    hooked: bool = False,
 ) -> Operator:
     """The operator that sums products over all batches, each weighted by its share of the risk.
 
@@ -102,8 +104,8 @@ def assemble(
         rows = max(1, min(64, BLOCK_BYTES // max(1, piece_bytes))) if choice.batched else 1
     made = Choice(used, rows, tile if objective.separable else None)
 
-    # What is kept goes through nothing but torch's own operations.
-    replayed = kept is not None and used in ("vjp", "linearize") and point.device.type == "cpu"
+    # What is kept is not run again, but for checkpoints, whose graph is made anew in each product.
+    replayed = not hooked and kept is not None and used in ("vjp", "linearize") and point.device.type == "cpu"
 
     def matvec(vectors: Tensor) -> Tensor:
         _check_vectors(vectors, point, name)

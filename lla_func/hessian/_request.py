@@ -29,6 +29,7 @@ class Request(NamedTuple):
         kernel, blocks, tile, memory: the options of :func:`lla_func.hessian.hessian`; the kernel may be "auto".
         rows: the vectors of a block that go together, where that is said.
         work: what the loss takes forward.
+        hooked: whether the loss hooks into what its graph keeps, as checkpointing does, and runs again in products.
     """
 
     objective: Objective
@@ -42,6 +43,7 @@ class Request(NamedTuple):
     memory: float
     rows: int | None
     work: Work
+    hooked: bool = False
 
 
 def prepare(
@@ -79,7 +81,8 @@ def prepare(
         chosen = objective.layout.matching(patterns, name="parameters")
         name = f"{name} of {', '.join(patterns)}"
     point, parts, theta = _variables(objective, chosen)
-    if _check_loss(objective, name):
+    taken, hooked = _check_loss(objective, name)
+    if taken:
         if kernel in KERNELS and kernel != "vjp":
             raise ValueError(
                 f"kernel={kernel!r} cannot see the derivatives that the loss takes on its way by torch.autograd; pass "
@@ -90,7 +93,7 @@ def prepare(
     work = measure(objective)
     tile = suited(objective, work) if tile is None else positive_int("tile", tile)
     memory = free_memory(point.device) / 2 if memory is None else memory
-    return Request(objective, name, point, parts, theta, kernel, blocks, tile, memory, rows, work)
+    return Request(objective, name, point, parts, theta, kernel, blocks, tile, memory, rows, work, hooked)
 
 
 def _named(
@@ -137,15 +140,23 @@ def _variables(
     return point, tuple(part.unravel(point).values()), assembled
 
 
-def _check_loss(objective: Objective, name: str) -> bool:
+def _check_loss(objective: Objective, name: str) -> tuple[bool, bool]:
     """Raises unless the loss is a scalar that depends on theta; errors in the loss itself come up here, unchanged.
 
     Returns:
-        whether it takes derivatives on its way that transforms of torch.func don't see.
+        whether it takes derivatives on its way that transforms of torch.func don't see, and whether it hooks into what
+        its graph keeps.
     """
     with differentiable(), _Derivatives() as derivatives:
         leaf = objective.theta.detach().requires_grad_()
-        value = objective.loss(leaf, beginning(objective, 16))
+        few, hooked = beginning(objective, 16), False
+        try:
+            with torch.autograd.graph.disable_saved_tensors_hooks("hooked"):
+                value = objective.loss(leaf, few)
+        except RuntimeError as error:
+            if "hooked" not in str(error):
+                raise
+            hooked, value = True, objective.loss(leaf, few)
     if not isinstance(value, Tensor) or value.ndim:
         came = f"of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise ValueError(
@@ -156,7 +167,7 @@ def _check_loss(objective: Objective, name: str) -> bool:
             f"the loss does not depend on theta in a way that can be differentiated, which {name} needs. Look for "
             ".detach(), .item(), numpy or torch.no_grad() in the loss"
         )
-    return derivatives.taken
+    return derivatives.taken, hooked
 
 
 class _Derivatives(TorchFunctionMode):

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bridges.metrics import Loss
 from lla_func import products
 from lla_func._torch._differentiable import differentiable
 from lla_func.hessian._kernels import KERNELS
 from lla_func.objective._objective import from_loss
-from tests.dense import QUICK, draw, matrix, network, off
+from tests.dense import QUICK, draw, labels, matrix, network, off
 
 
 def of_model(model, x, criterion=lambda o: o.square().mean()):
@@ -303,3 +304,21 @@ def test_weight_norm_is_differentiated_by_its_formula(kernel, dim):
     made = of_model(layer, draw(5, 3), lambda o: o.tanh().square().mean())
     expected = matrix(products.finite_difference(made))
     assert off(matrix(products.hessian(made, kernel=kernel)), expected) < 1e-6
+
+
+def test_a_checkpointed_model_with_convolutions_and_running_statistics_has_the_hessian_of_the_plain_one():
+    class Checkpointed(nn.Module):
+        def __init__(self, plain):
+            super().__init__()
+            self.plain = plain
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.plain, x, use_reentrant=False)
+
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3))
+    plain = plain.double().eval()
+    x, y = draw(5, 1, 4, 4), labels(5, 3)
+    expected = matrix(products.hessian(Loss(nn.CrossEntropyLoss(), x, y).objective(plain), **QUICK))
+    made = Loss(nn.CrossEntropyLoss(), x, y).objective(Checkpointed(plain))
+    for kernel in ("auto", "vjp"):
+        assert off(matrix(products.hessian(made, kernel=kernel)), expected) < 1e-12
