@@ -63,6 +63,7 @@ def different_buffers(model: nn.Module, buffers: Mapping[str, Tensor]) -> dict[s
     """Which of these buffers have other values in a model: names by ``"statistics"`` (of BatchNorm) and ``"buffers"``.
 
     Example:
+        >>> import torch
         >>> different_buffers(nn.BatchNorm1d(2), {"running_mean": torch.ones(2), "running_var": torch.ones(2)})
         {'statistics': ['running_mean'], 'buffers': []}
     """
