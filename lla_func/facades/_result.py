@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lla_func.facades._common import files_line
 from lla_func.landscape import Curvature, Landscape, surface
-from lla_func.spectrum import Analysis, Criteria
+from lla_func.spectrum import Analysis, Criteria, OverData
 
 SHOWN = 10
 """Eigenvalues that a result shows of itself."""
@@ -86,6 +86,8 @@ class SpectrumResult:
         settings: all that is needed to repeat the run, as saved in JSON.
         seconds: how long the analysis took.
         paths: the files written, by what they hold; empty with ``to_save=False``.
+        over_data: standard errors over data, that is of fresh samples at this theta: ``eigenvalues`` [k], ``trace``,
+            ``re``, ``Khn``; None where there is none, with the reason in ``note``.
     """
 
     eigenvalues: Tensor | None
@@ -99,6 +101,7 @@ class SpectrumResult:
     settings: Mapping[str, Any]
     seconds: float
     paths: Mapping[str, Path]
+    over_data: OverData
 
     @property
     def trace_method(self) -> str | None:

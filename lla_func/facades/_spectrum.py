@@ -17,7 +17,7 @@ from lla_func.files import file_name
 from lla_func.hessian import is_first
 from lla_func.objective import Objective
 from lla_func.options import Output, Setup, Spectrum
-from lla_func.spectrum import analyse, room_for
+from lla_func.spectrum import analyse, over_data, room_for
 
 
 def viz_esd(
@@ -171,6 +171,7 @@ def _computed(asked: Request) -> SpectrumResult:
     spectrum, options = asked.spectrum, asked.spectrum.analysis()
     operator = operator_of(asked.objective, spectrum, asked.group, options["memory_budget"])
     analysis = analyse(operator, **options, seed=asked.seed)
+    errors = over_data(operator, analysis)
     seconds = time.perf_counter() - start
     warn_of_what_did_not_converge(analysis, operator.dim, spectrum)
     settings = spectrum.asdict() | asked.setup.asdict() | asked.output.asdict()
@@ -188,6 +189,7 @@ def _computed(asked: Request) -> SpectrumResult:
         settings=settings,
         seconds=seconds,
         paths={},
+        over_data=errors,
     )
 
 

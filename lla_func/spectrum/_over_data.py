@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lla_func._torch import raise_if_interrupted
 from lla_func.spectrum._analysis import Analysis
 from lla_func.spectrum._eigenpairs import Eigenpairs
 from lla_func.spectrum._operator import Operator
@@ -72,7 +73,12 @@ def over_data(operator: Operator, found: Analysis) -> OverData:
         notes.append("none for a trace from random probes")
     eigenvalues, ratio = None, None
     if (pairs := found.eigenpairs) is not None:
-        shares = torch.stack([operator.per_sample(v) for v in pairs.vectors])
+        try:
+            shares = torch.stack([operator.per_sample(v) for v in pairs.vectors])
+        except RuntimeError as error:  # a derivative is missing that products do not need, or memory
+            raise_if_interrupted(error)
+            reason = str(error).split("\n", 1)[0]
+            return OverData(None, trace, None, None, f"curvatures of single samples failed: {reason}")
         eigenvalues = torch.tensor([spread(share) for share in shares], dtype=torch.float64)
         notes += _doubts(pairs, shares, eigenvalues)
         if found.criteria is not None and found.quadrature is not None:
