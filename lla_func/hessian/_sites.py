@@ -57,14 +57,6 @@ class Outer(NamedTuple):
         gradient = self.b.mT @ self.a if self.turned else self.a.mT @ self.b
         return gradient.reshape(len(self.a), *shape)
 
-    def total(self, shape: Sequence[int]) -> Tensor:
-        """The squares of the gradients' entries, summed over samples."""
-        if self.a.shape[2] == 1:
-            a, b = self.a.square()[:, :, 0], self.b.square()[:, :, 0]
-            found = torch.einsum("ngo,ngi->goi" if self.turned else "ngo,ngi->gio", b, a)
-            return found.reshape(tuple(shape))
-        return self.dense(shape).square().sum(0)
-
 
 class Plain(NamedTuple):
     """Gradients of n samples, [n, ...]."""
@@ -76,9 +68,6 @@ class Plain(NamedTuple):
 
     def dense(self, shape: Sequence[int]) -> Tensor:
         return self.gradients.reshape(len(self.gradients), *shape)
-
-    def total(self, shape: Sequence[int]) -> Tensor:
-        return self.dense(shape).square().sum(0)
 
 
 class Rows(NamedTuple):
@@ -94,9 +83,6 @@ class Rows(NamedTuple):
     def dense(self, shape: Sequence[int]) -> Tensor:
         found = self.signals.new_zeros(len(self.looked_up), *shape)
         return found.scatter_add(1, self.looked_up[..., None].expand_as(self.signals), self.signals)
-
-    def total(self, shape: Sequence[int]) -> Tensor:
-        return self.dense(shape).square().sum(0)
 
 
 Gradients = Outer | Plain | Rows
