@@ -156,8 +156,10 @@ def evaluate(
             if objective.metrics or evaluation.errors:
                 settings |= {"metrics": list(objective.metrics), "errors": evaluation.errors}
             identity = manifest.identity(objective, chart, coords, settings)
-            if measures is not None:
+            if measures is not None or objective.metrics:
                 identity["metrics"] = manifest.metrics_at(whole)
+            if others := manifest.data_of_metrics(objective):
+                identity["data of metrics"] = others
             job = jobs.begin(folder, identity, lambda: evaluator.proven(coords))
             if job.landscape is not None:
                 return job.landscape

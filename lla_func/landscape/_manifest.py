@@ -15,7 +15,7 @@ from torch import Tensor
 from lla_func.files import fingerprint
 from lla_func.geometry import Chart
 from lla_func.landscape.engines import ENGINES, checked, tolerance
-from lla_func.objective import Objective, risk, weigh
+from lla_func.objective import Objective, risk, separate, weigh
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -35,28 +35,41 @@ def identity(
     Data that are streamed are known by their first batch only. A changed criterion or model shows in the loss at
     the point under study.
     """
-    batches = objective.batches
-    streamed = not isinstance(batches, Sequence)
-    known = [next(iter(batches))] if streamed else list(batches)
-    data = fingerprint(known[0] if streamed else known)
-    weights = None if objective.weight is None else [weigh(objective, batch) for batch in known]
     return {
         "theta": fingerprint(objective.theta),
         "directions": fingerprint((chart.origin, chart.basis)),
         "points": fingerprint((coords, chart.coefficients(coords))),
-        "data": f"{data}, first batch" if streamed else data,
-        "weights": weights,
+        **_data(objective),
         "loss": float(risk(objective)),
         "notes": dict(objective.notes),
         "settings": dict(settings),
     }
 
 
+def _data(objective: Objective) -> dict[str, Any]:
+    batches = objective.batches
+    streamed = not isinstance(batches, Sequence)
+    known = [next(iter(batches))] if streamed else list(batches)
+    data = fingerprint(known[0] if streamed else known)
+    weights = None if objective.weight is None else [weigh(objective, batch) for batch in known]
+    return {"data": f"{data}, first batch" if streamed else data, "weights": weights}
+
+
 def metrics_at(objective: Objective) -> dict[str, list[float]]:
     """The metrics of a measured objective at the point under study, by which a change of one of them shows."""
-    assert objective.measures is not None
-    found = objective.measures.split(risk(objective)).metrics
-    return {name: value.reshape(-1).tolist() for name, value in found.items()}
+    found = {name: risk(other).reshape(-1).tolist() for name, other in separate(objective).items()}
+    if objective.measures is not None:
+        values = objective.measures.split(risk(objective)).metrics
+        found |= {name: value.reshape(-1).tolist() for name, value in values.items()}
+    return found
+
+
+def data_of_metrics(objective: Objective) -> dict[str, Any]:
+    """The data of metrics that are objectives of their own, and what these measure themselves."""
+    return {
+        name: _data(other) | {"notes": dict(other.notes), "metrics": list(other.metrics)}
+        for name, other in separate(objective).items()
+    }
 
 
 def read(folder: Path) -> dict[str, Any]:
