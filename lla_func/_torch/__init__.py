@@ -8,7 +8,7 @@ from lla_func._torch._forks import refuse_lost_threads
 from lla_func._torch._interruptions import noticed, raise_if_interrupted
 from lla_func._torch._memory import cache_size, free_memory, out_of_memory, share_memory
 from lla_func._torch._meter import Meter
-from lla_func._torch._precision import full_precision, inner, uncast, without_autocast
+from lla_func._torch._precision import full_precision, inner, plainly, uncast, without_autocast
 from lla_func._torch._pytree import tensors
 from lla_func._torch._switches import Switch, eagerly, math_attention
 
@@ -27,6 +27,7 @@ __all__ = [
     "math_attention",
     "noticed",
     "out_of_memory",
+    "plainly",
     "raise_if_interrupted",
     "refuse_lost_threads",
     "replaying",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -68,6 +68,19 @@ def without_autocast() -> Any:
     for device in filter(torch.is_autocast_enabled, _DEVICES):
         stack.enter_context(torch.autocast(device, enabled=False))
     return stack
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """A context without the caller's autocast and inference mode, in whose tensors nothing can be differentiated.
+
+    Example:
+        >>> with torch.inference_mode(), plainly():
+        ...     torch.ones(1).is_inference()
+        False
+    """
+    with torch.inference_mode(False), without_autocast():
+        yield
 
 
 def uncast(function: Callable[P, T]) -> Callable[P, T]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lla_func import connectivity
-from lla_func._torch import full_precision, noticed, without_autocast
+from lla_func._torch import full_precision, noticed, plainly
 from lla_func.assessment import contrast
 from lla_func.connectivity import Curve, State
 from lla_func.errors import finite_tensor, shown
@@ -107,7 +107,7 @@ def connect(
         batch_size=batch_size, spring=spring, climbing=climbing, steps=steps, seed=seed, store=store,
         dtype=dtype, progress=progress)
     # fmt: on
-    with noticed():
+    with noticed(), plainly():
         asked = _checked(model_a, model_b, metric, connection)
         return _computed(asked)
 
@@ -191,7 +191,6 @@ def _computed(asked: Request) -> Curve:
         )
         bar = stack.enter_context(tqdm(total=steps, unit="step", disable=not options.progress, leave=False))
         stack.enter_context(full_precision())
-        stack.enter_context(without_autocast())
 
         def after_step(state: State) -> None:
             if folder is not None:

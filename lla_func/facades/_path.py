@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lla_func._torch import noticed
+from lla_func._torch import noticed, plainly
 from lla_func.assessment import contrast
 from lla_func.facades._common import provenance
 from lla_func.facades._models import MAIN, own_losses
@@ -183,7 +183,7 @@ def viz_path(
     picture = Picture(cap_loss=cap_loss, log=log, cur_name=cur_name)
     output = Output(to_save=to_save, to_viz=to_viz, viz_dir=viz_dir, res_dir=res_dir)
     # fmt: on
-    with noticed():
+    with noticed(), plainly():
         families = (interpolation, following, evaluation, between, picture, output)
         asked = _checked(models, metric, also, metrics, like, group, families)
         if isinstance(asked, TrajectoryRequest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lla_func._torch import noticed
+from lla_func._torch import noticed, plainly
 from lla_func.assessment import SHARPNESS, check_options
 from lla_func.facades._common import objective_of
 from lla_func.options import Setup
@@ -73,5 +73,5 @@ def sharpness(
     """
     check_options(kind, options)  # before the model is looked at
     setup = Setup(device=device, batchnorm=batchnorm, dropout_seed=dropout_seed, dtype=dtype)
-    with noticed():
+    with noticed(), plainly():
         return SHARPNESS[kind](objective_of(model, metric, setup), **options)

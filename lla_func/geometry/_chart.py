@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from lla_func._torch import inner
+from lla_func._torch import inner, without_autocast
 from lla_func.errors import finite_tensor, flag, instance, names, shown
 
 
@@ -145,7 +145,8 @@ def point(chart: Chart, coords: Tensor) -> Tensor:
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
     finite_tensor("coords", coords, ("N", chart.dim), floating=False)
     coefficients = chart.coefficients(coords).to(chart.basis)
-    return torch.addmm(chart.origin, coefficients, chart.basis)
+    with without_autocast():  # which would round theta
+        return torch.addmm(chart.origin, coefficients, chart.basis)
 
 
 def mesh(*axes: Tensor) -> Tensor:
