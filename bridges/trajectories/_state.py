@@ -11,6 +11,7 @@ from bridges.metrics import Metric
 from bridges.models import Borrowed, behave, layout_of, trainable, unwrap
 from lla_func.errors import instance, shown
 from lla_func.geometry import Trajectory, same_layout
+from lla_func.objective import Layout
 
 
 def state_dict(
@@ -57,6 +58,7 @@ def state_dict(
         raise ValueError(
             f"theta has shape {list(theta.shape)}; like has P={layout.numel} parameters to train"
         )
+    theta = _in_order(theta, thing, layout)
     moved = layout.unravel(theta.detach())
     if metric is not None:
         found |= _statistics(module, metric, theta)
@@ -69,6 +71,17 @@ def state_dict(
         value = moved[names[id(tensor)]] if id(tensor) in names else found.get(key, tensor)
         state[key] = value.detach().to(tensor, copy=True)
     return state
+
+
+def _in_order(theta: Tensor, thing: Any, layout: Layout) -> Tensor:
+    """Theta as it lies in the model, where a curve is known to be of one that has its parameters in another order."""
+    own = getattr(thing, "like", None)
+    if isinstance(thing, Trajectory) or not isinstance(own, nn.Module):
+        return theta
+    theirs = layout_of(unwrap(own))
+    if theirs.names == layout.names or sorted(theirs.names) != sorted(layout.names):
+        return theta
+    return layout.ravel(theirs.unravel(theta))
 
 
 def _statistics(module: nn.Module, metric: Any, theta: Tensor) -> dict[str, Tensor]:

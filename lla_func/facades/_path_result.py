@@ -19,6 +19,7 @@ from lla_func.facades._common import files_line
 from lla_func.facades._models import MAIN
 from lla_func.facades._trajectory_result import TrajectoryResult
 from lla_func.files import json_types, load_arrays
+from lla_func.geometry import Trajectory
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Estimate
 
@@ -144,20 +145,23 @@ def said(estimate: Estimate) -> str:
     return text if estimate.data_error is None else f"{text}, ± {estimate.data_error:.1g} over data"
 
 
-def load(path: str | Path) -> PathResult | TrajectoryResult | Curve | Topology:
-    """Reads a result that :func:`lla_func.viz_path` wrote, a curve of :func:`lla_func.connect`, or a topology that
-    :func:`lla_func.assessment.save_topology` wrote.
+def load(path: str | Path) -> PathResult | TrajectoryResult | Curve | Topology | Trajectory:
+    """Reads a result that :func:`lla_func.viz_path` wrote, a curve of :func:`lla_func.connect`, a topology that
+    :func:`lla_func.assessment.save_topology` wrote, or the trajectory in a folder.
 
     Raises:
         ValueError: the file is none, or is of a version that this one does not know.
         OSError: the file cannot be read.
     """
+    if Path(path).expanduser().is_dir():
+        return Trajectory.open(path)
     arrays = load_arrays(path)
     try:
         head = json.loads(str(arrays["head"]))
         kind, version = head["format"], head["version"]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error})") from error
+        way = "; lla_func.landscape.store.load_landscapes reads those of viz_lla" * ("losses_0" in arrays)
+        raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error}){way}") from error
     if kind == "curve":
         return Curve.load(path)
     if kind == "topology":

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bridges import metrics
+from bridges import metrics, trajectories
 from lla_func import connect, viz_path
 
 
@@ -31,6 +31,8 @@ def test_models_that_define_their_layers_in_another_order_are_matched_by_name():
     same.load_state_dict(b.state_dict())
     curve = connect(a, b, metric, epochs=1)
     assert torch.equal(curve.points, connect(a, same, metric, epochs=1).points)
+    found = trajectories.state_dict(curve, 1.0, like=b)
+    assert all(torch.equal(found[name], value) for name, value in b.state_dict().items())
     result = viz_path([a, b], metric, steps=3, to_save=False)
     assert float(result.losses[1]) == pytest.approx(metric(b))
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from bridges import metrics, trajectories
-from lla_func import Trajectory, load, viz_path
+from lla_func import Trajectory, load, viz_lla, viz_path
 from tests.bridges.trajectories.test_record import training
 from tests.cases import build
 from tests.facades.test_trajectory import descent, quadratic
@@ -166,3 +166,15 @@ def test_other_buffers_that_moved_in_training_are_said_not_to_be_those_of_the_pa
     with pytest.warns(RuntimeWarning, match="'scale' of like has other values than checkpoint 0"):
         viz_path(path, metric, steps=2, to_save=False)
     viz_path(path, metric.objective(model), steps=2, to_save=False)
+
+
+def test_the_folder_of_a_run_is_read_by_load_as_well(recorded):
+    _, (path, _) = recorded
+    assert load(path.folder).steps.tolist() == path.steps.tolist()
+
+
+def test_a_file_of_landscapes_is_told_who_reads_it(tmp_path):
+    case = build("mlp")
+    viz_lla(case.model, case.metric, steps=2, num_plots=1, viz_dir=tmp_path, res_dir=tmp_path)
+    with pytest.raises(ValueError, match="no result of viz_path.*load_landscapes reads those of viz_lla"):
+        load(tmp_path / "default.npz")
