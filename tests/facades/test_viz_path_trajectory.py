@@ -178,3 +178,12 @@ def test_a_file_of_landscapes_is_told_who_reads_it(tmp_path):
     viz_lla(case.model, case.metric, steps=2, num_plots=1, viz_dir=tmp_path, res_dir=tmp_path)
     with pytest.raises(ValueError, match="no result of viz_path.*load_landscapes reads those of viz_lla"):
         load(tmp_path / "default.npz")
+
+
+def test_the_plane_goes_beyond_the_path_by_the_margin_that_is_asked_for(recorded):
+    case, (path, _) = recorded
+    for margin in (0.0, 0.5):
+        result = viz_path(path, case.metric, like=case.model, steps=2, margin=margin, to_save=False)
+        low, high = result.coordinates.amin(0), result.coordinates.amax(0)
+        extent = result.landscape.coords.amax(0) - result.landscape.coords.amin(0)
+        torch.testing.assert_close(extent, (1 + 2 * margin) * (high - low))

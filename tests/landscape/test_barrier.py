@@ -94,6 +94,12 @@ def test_a_piece_of_a_chain_has_its_own_barrier():
     assert heights == pytest.approx([1, 2], rel=1e-6)
 
 
+def test_the_chord_is_that_of_the_two_points_however_far_they_are_apart():
+    found = barrier(*along(lambda t: well((t + 1) / 3, tilt=0.7)), between=(-1, 2), steps=8)
+    assert found.estimate.value == pytest.approx(1, rel=1e-6)
+    assert found.at == pytest.approx(0.5, abs=1e-3)
+
+
 @pytest.mark.parametrize(("value", "expected"), [(math.inf, math.inf), (math.nan, math.nan)])
 def test_losses_that_are_not_finite_are_no_barrier_of_some_height(value, expected):
     found = barrier(*along(lambda t: torch.where((t > 0.4) & (t < 0.6), value, t)), steps=11)
