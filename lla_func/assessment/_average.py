@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lla_func.assessment._center import Center, center_of, error_over_data, normal
-from lla_func.errors import finite_number, flag, positive_int
+from lla_func.errors import finite_number, flag, positive_int, seed_number
 from lla_func.objective import Objective
 from lla_func.spectrum import Estimate, standard_error
 
@@ -83,8 +83,7 @@ def average(
 def moves(center: Center, draws: int, *, relative: bool, seed: int) -> Callable[[int], Tensor]:
     """Random moves [P] of size one, by their number; drawn anew at each call, as they may not fit side by side."""
     scale = center.theta.abs() if flag("relative", relative) else None
-    seed = positive_int("seed", seed, least=0, most=2**64 - 1)
-    first = torch.Generator().manual_seed(seed)
+    first = torch.Generator().manual_seed(seed_number("seed", seed))
     seeds = torch.randint(2**62, (draws,), generator=first).tolist()
 
     def move(number: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lla_func.assessment._average import moves, pair_rises
 from lla_func.assessment._center import Center, center_of, error_over_data, gradient, length, normal, notes
 from lla_func.assessment._crossing import crossing
-from lla_func.errors import finite_number, flag, positive_int
+from lla_func.errors import finite_number, flag, positive_int, seed_number
 from lla_func.geometry import directions
 from lla_func.objective import Objective
 from lla_func.spectrum import Estimate, standard_error
@@ -132,7 +132,7 @@ def basin(
     if quantile >= 1:
         raise ValueError(f"quantile={quantile:g} is not allowed; pass a number between 0 and 1")
     tol = finite_number("tol", tol, above=0)
-    seed = positive_int("seed", seed, least=0, most=2**64 - 1)
+    seed = seed_number("seed", seed)
     center = center_of(objective)
     level = _level(center, rise)
     generator = torch.Generator().manual_seed(seed)

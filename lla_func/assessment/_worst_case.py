@@ -18,7 +18,7 @@ from lla_func.assessment._center import (
     notes,
     unit,
 )
-from lla_func.errors import finite_number, flag, positive_int
+from lla_func.errors import finite_number, flag, positive_int, seed_number
 from lla_func.hessian import hessian
 from lla_func.objective import Objective
 from lla_func.spectrum import Estimate, Operator, eigenpairs
@@ -222,7 +222,7 @@ def _ascended(
     rho, tol = finite_number("rho", rho, above=0), finite_number("tol", tol, above=0)
     steps, restarts = positive_int("steps", steps), positive_int("restarts", restarts)
     predict, over_data = flag("predict", predict), flag("over_data", over_data)
-    generator = torch.Generator().manual_seed(positive_int("seed", seed, least=0, most=2**64 - 1))
+    generator = torch.Generator().manual_seed(seed_number("seed", seed))
     center = center_of(objective)
     scale = _scale(center, eta)
     slope = scale * gradient(objective, center.theta)
