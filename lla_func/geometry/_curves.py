@@ -49,7 +49,8 @@ def chain(points: Tensor) -> Chart:
 
     Args:
         points: [K, P]. All are on the chain, the first and the last bit for bit; K = 2 is the straight line between
-            two points. Beyond its ends a chain goes on straight.
+            two points. Beyond its ends a chain goes on straight. The same chain with whole numbers at its points is
+            :func:`lla_func.chart.polygonal_chain`.
 
     Raises:
         ValueError: there are fewer than two points, or one is not finite.
@@ -63,14 +64,27 @@ def chain(points: Tensor) -> Chart:
     segments = _counted(points) - 1
 
     def coefficients(coords: Tensor) -> Tensor:
-        along = coords.to("cpu", torch.float64) * segments
-        first = along.floor().clamp(0, segments - 1)
-        share = along - first
-        found = along.new_zeros(len(along), segments + 1)
-        found.scatter_(1, first.long(), 1 - share)
-        return found.scatter_(1, first.long() + 1, share).to(coords.device)
+        return piecewise_linear(coords.to("cpu", torch.float64) * segments, segments).to(coords.device)
 
     return Chart(torch.zeros_like(points[0]), points, coefficients, 1, "chain", ("t",), None)
+
+
+def piecewise_linear(along: Tensor, segments: int) -> Tensor:
+    """The coefficients [N, segments + 1] of a chain's points at places [N, 1], the ith point at i, in their dtype.
+
+    At a point its coefficient is 1 and all others are 0, exactly, so that a chain goes through its points bit for bit.
+
+    Example:
+        >>> piecewise_linear(torch.tensor([[1.0], [1.25], [3.0]]), 2)
+        tensor([[ 0.0000,  1.0000,  0.0000],
+                [ 0.0000,  0.7500,  0.2500],
+                [ 0.0000, -1.0000,  2.0000]])
+    """
+    first = along.floor().clamp(0, segments - 1)
+    share = along - first
+    found = along.new_zeros(len(along), segments + 1)
+    found.scatter_(1, first.long(), 1 - share)
+    return found.scatter_(1, first.long() + 1, share)
 
 
 CURVES = {"bezier": bezier, "chain": chain}

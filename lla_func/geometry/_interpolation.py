@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lla_func.errors import finite_tensor, names, shown
 from lla_func.geometry._chart import Chart
+from lla_func.geometry._curves import piecewise_linear
 
 COLLINEAR = 1e-5
 """The sine of the angle below which a model counts as lying in the span of those before it."""
@@ -51,6 +52,8 @@ def linear_interpolation(a: Tensor, b: Tensor, *, labels: Sequence[str] = ("a", 
 def polygonal_chain(*thetas: Tensor, labels: Sequence[str] | None = None) -> Chart:
     """Straight pieces from each model to the next: theta(i) is the ith model, exactly, counted from 0.
 
+    The same points as a curve with t in [0, 1], whatever their number, are :func:`lla_func.chart.chain`.
+
     Args:
         thetas: two or more models [P].
         labels: a name for each; by default ``a``, ``b``, ...
@@ -73,12 +76,7 @@ def polygonal_chain(*thetas: Tensor, labels: Sequence[str] | None = None) -> Cha
     pieces = len(thetas) - 1
 
     def coefficients(coords: Tensor) -> Tensor:
-        t = coords[:, 0].double()
-        piece = t.floor().clamp(0, pieces - 1).long()
-        share = t - piece
-        rows = t.new_zeros(len(t), len(thetas))
-        rows.scatter_(1, piece[:, None], (1 - share)[:, None])
-        return rows.scatter_(1, piece[:, None] + 1, share[:, None])
+        return piecewise_linear(coords.double(), pieces)
 
     points = {name: (float(number),) for number, name in enumerate(known)}
     label = "t" if pieces == 1 else "t (" + ", ".join(f"{i}: {name}" for i, name in enumerate(known)) + ")"
