@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lla_func.assessment._average import average
+from lla_func.assessment._barrier_error import with_data_error
 from lla_func.assessment._contrast import contrast, difference
 from lla_func.assessment._curvature_map import curvature_map
 from lla_func.assessment._distances import basin, critical_lr, pac_bayes
@@ -41,4 +42,5 @@ __all__ = [
     "save_topology",
     "smad",
     "topology",
+    "with_data_error",
 ]

@@ -17,12 +17,12 @@ from tqdm.auto import tqdm
 
 from lla_func import connectivity
 from lla_func._torch import full_precision, noticed, plainly
-from lla_func.assessment import contrast
+from lla_func.assessment import with_data_error
 from lla_func.connectivity import Curve, State
 from lla_func.errors import finite_tensor, shown
 from lla_func.facades._common import bridge, objective_of, provenance, theta_like
 from lla_func.files import fingerprint
-from lla_func.geometry import Chart, point
+from lla_func.geometry import Chart
 from lla_func.landscape import barrier
 from lla_func.objective import Objective, loss_at, value
 from lla_func.options import Connection, Setup
@@ -220,14 +220,7 @@ RESULT = "curve.npz"
 
 def _barrier(objective: Objective, curve: Chart, steps: int) -> Estimate:
     """The barrier on a curve, with its error over data where losses of single samples are known."""
-    found = barrier(objective, curve, steps=steps)
-    top = found.at
-    known = objective.per_sample is not None and objective.outputs is not None
-    if not known or not 0 < found.estimate.value < math.inf:
-        return found.estimate
-    thetas = point(curve, torch.tensor([[top], [0.0], [1.0]], dtype=torch.float64, device=curve.basis.device))
-    paired = contrast(objective, thetas, (1.0, top - 1.0, -top))
-    return found.estimate._replace(data_error=paired.data_error)
+    return with_data_error(barrier(objective, curve, steps=steps), objective, curve)
 
 
 def _settings(options: Connection) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lla_func._torch import noticed, plainly
-from lla_func.assessment import contrast
+from lla_func.assessment import with_data_error
 from lla_func.facades._common import provenance
 from lla_func.facades._models import MAIN, own_losses
 from lla_func.facades._path_request import PathRequest, checked_path
@@ -265,10 +262,5 @@ def _barrier(
         ends = (0.0, 1.0)
         through = chart.linear_interpolation(*(models.thetas[i] for i in pair), labels=names)
         found = barrier(objective, through, steps=asked.interpolation.steps, **{**options, **PLAIN})
-    at = found.at - ends[0]
-    estimate = found.estimate
-    if objective.per_sample is not None and 0 < estimate.value < math.inf:
-        places = torch.tensor([[found.at], [ends[0]], [ends[1]]], dtype=torch.float64)
-        height = contrast(objective, chart.point(through, places.to(through.basis.device)), [1, at - 1, -at])
-        estimate = estimate._replace(data_error=height.data_error)
-    return PairBarrier(metric, names, estimate, at, found.ends)
+    estimate = with_data_error(found, objective, through, between=ends)
+    return PairBarrier(metric, names, estimate, found.at - ends[0], found.ends)
