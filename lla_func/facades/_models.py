@@ -110,8 +110,7 @@ def points_of(
     known = names_of(given, len(thetas))
     asked = {MAIN: metric, **_further(also)}
     if isinstance(metric, Objective):
-        if like is not None:
-            raise ValueError("like= is not used with an Objective, which knows its model; leave it out")
+        refuse_like(like)
         return _points(thetas, _given(asked, metrics, setup), setup, known)
     if like is None:
         raise ValueError("like= is missing: pass the model that this is of, or an Objective as the metric")
@@ -184,12 +183,25 @@ def _given(
         raise TypeError(
             f"also[{wrong[0]!r}] is no Objective, but metric is one; pass Objectives only, or metrics only"
         )
-    # The default, since an Objective has made up its mind; what else was asked for is refused.
-    plain = replace(setup, batchnorm="eval") if setup.batchnorm == "recalibrate" else setup
+    plain = settled(setup)
     return {
         name: objective_of(each, None, plain, metrics if name == MAIN else None)
         for name, each in asked.items()
     }
+
+
+def settled(setup: Setup) -> Setup:
+    """The options for an Objective, which has made up its mind of BatchNorm: the default of paths asks nothing of it.
+
+    What else was asked for stays, and is refused.
+    """
+    return replace(setup, batchnorm="eval") if setup.batchnorm == "recalibrate" else setup
+
+
+def refuse_like(like: Any) -> None:
+    """Raises a ValueError where a model came beside an Objective."""
+    if like is not None:
+        raise ValueError("like= is not used with an Objective, which knows its model; leave it out")
 
 
 def _made(

@@ -21,6 +21,12 @@ from lla_func.options import Evaluation
 MESH_ONLY: Mapping[str, Any] = {"sampling": "grid", "tol": None, "log_tol": False, "store": None}
 """Options of a surface that points along a path do not share."""
 
+MARGIN = 0.15
+"""How far the plane goes beyond the paths, as a part of their extent, where nothing else is said."""
+
+BUDGET = 2**28
+"""Bytes for finding the plane, where nothing else is said."""
+
 
 class TrajectoryFindings(NamedTuple):
     """What is known of trainings on a plane; with several runs all but the first two are tuples, one entry a run.
@@ -51,9 +57,9 @@ def along_trajectories(
     axes: str | Tensor = "pca",
     center: str | None = None,
     steps: int = 40,
-    margin: float = 0.15,
+    margin: float = MARGIN,
     evaluation: Evaluation | None = None,
-    memory_budget: int = 2**28,
+    memory_budget: int = BUDGET,
 ) -> TrajectoryFindings:
     """The surface on the plane of one or several trainings, with the losses along them on and off it.
 

@@ -14,7 +14,10 @@ import torch
 from lla_func import plots
 from lla_func.errors import names as names_in
 from lla_func.facades._common import bridge, folders_of, metric_of, objective_of, provenance
+from lla_func.facades._models import refuse_like, settled
 from lla_func.facades._trajectory import (
+    BUDGET,
+    MARGIN,
     TrajectoryFindings,
     along_trajectories,
     draw_trajectories,
@@ -26,11 +29,6 @@ from lla_func.geometry import Trajectory
 from lla_func.landscape import planned
 from lla_func.objective import Objective
 from lla_func.options import Between, Evaluation, Following, Interpolation, Output, Picture
-
-MARGIN = 0.15
-"""How far the plane goes beyond the paths, as a part of their extent, where nothing else is said."""
-
-BUDGET = 2**28
 
 Families = tuple[Interpolation, Following, Evaluation, Between, Picture, Output]
 
@@ -159,9 +157,8 @@ def _names(runs: tuple[Trajectory, ...], options: Interpolation) -> tuple[str, .
 def _objective(runs: tuple[Trajectory, ...], metric: Any, like: Any, between: Between) -> Objective:
     """The metric of the model that the runs are of."""
     if isinstance(metric, Objective):
-        if like is not None:
-            raise ValueError("like= is not used with an Objective, which knows its model; leave it out")
-        return objective_of(metric, None, _plain(between))
+        refuse_like(like)
+        return objective_of(metric, None, settled(between))
     if like is None:
         like = next((path.like for path in runs if path.like is not None), None)
     if like is None:
@@ -190,8 +187,3 @@ def _check_buffers(runs: tuple[Trajectory, ...], like: Any, between: Between) ->
                     stacklevel=6,
                 )
                 return
-
-
-def _plain(between: Between) -> Between:
-    """The options that an Objective has settled itself, as if nothing was said of BatchNorm."""
-    return replace(between, batchnorm="eval") if between.batchnorm == "recalibrate" else between
