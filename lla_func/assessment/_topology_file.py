@@ -13,7 +13,7 @@ from lla_func.assessment._merge_tree import MergeTree, Pair
 from lla_func.assessment._surface_error import Bound
 from lla_func.assessment._topology import Topology
 from lla_func.errors import instance
-from lla_func.files import PathLike, load_arrays, save_arrays
+from lla_func.files import PathLike, check_head, load_arrays, read_head, save_arrays
 
 FORMAT = "topology"
 VERSION = 1
@@ -69,15 +69,8 @@ def load_topology(path: PathLike) -> Topology:
         OSError: the file cannot be read.
     """
     arrays = load_arrays(path)
-    try:
-        head = json.loads(str(arrays["head"]))
-        kind, version = head["format"], head["version"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no topology ({error})") from error
-    if (kind, version) != (FORMAT, VERSION):
-        raise ValueError(
-            f"{str(path)!r} holds a {kind!r} of version {version}; this program reads {FORMAT!r} of version {VERSION}"
-        )
+    head = read_head(path, arrays, "is no topology")
+    check_head(path, head, FORMAT, VERSION)
     try:
         values = torch.from_numpy(arrays["values"])
         heights = values.tolist()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lla_func.errors import finite_tensor, numbers_of
-from lla_func.files import PathLike, json_types, load_arrays, save_arrays
+from lla_func.files import PathLike, check_head, json_types, load_arrays, read_head, save_arrays
 from lla_func.geometry import CURVES, Chart, CurvePlane, chart, plane_of
 from lla_func.spectrum import Estimate
 
@@ -81,15 +81,8 @@ class Curve:
             OSError: the file cannot be read.
         """
         arrays = load_arrays(path)
-        try:
-            head = json.loads(str(arrays["head"]))
-            kind, version = head["format"], head["version"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{str(path)!r} holds no curve that Curve.save has written ({error})") from error
-        if (kind, version) != (FORMAT, VERSION):
-            raise ValueError(
-                f"{str(path)!r} holds a {kind!r} of version {version}; this program reads a {FORMAT!r} of {VERSION}"
-            )
+        head = read_head(path, arrays, "holds no curve that Curve.save has written")
+        check_head(path, head, FORMAT, VERSION)
         try:
             return cls(
                 points=torch.from_numpy(arrays["points"]).to(

@@ -18,7 +18,7 @@ from lla_func.facades import _trajectory_result as trajectories
 from lla_func.facades._common import files_line
 from lla_func.facades._models import MAIN
 from lla_func.facades._trajectory_result import TrajectoryResult
-from lla_func.files import json_types, load_arrays
+from lla_func.files import check_head, json_types, load_arrays, read_head
 from lla_func.geometry import Trajectory
 from lla_func.landscape import Landscape, store
 from lla_func.spectrum import Estimate
@@ -156,22 +156,16 @@ def load(path: str | Path) -> PathResult | TrajectoryResult | Curve | Topology |
     if Path(path).expanduser().is_dir():
         return Trajectory.open(path)
     arrays = load_arrays(path)
-    try:
-        head = json.loads(str(arrays["head"]))
-        kind, version = head["format"], head["version"]
-    except (KeyError, TypeError, ValueError) as error:
-        way = "; lla_func.landscape.store.load_landscapes reads those of viz_lla" * ("losses_0" in arrays)
-        raise ValueError(f"{str(path)!r} is no result of viz_path or connect ({error}){way}") from error
+    way = "; lla_func.landscape.store.load_landscapes reads those of viz_lla" * ("losses_0" in arrays)
+    head = read_head(path, arrays, f"is no result of viz_path or connect{way}")
+    kind = head["format"]
     if kind == "curve":
         return Curve.load(path)
     if kind == "topology":
         return load_topology(path)
     if kind == trajectories.FORMAT:
         return trajectories.read_trajectory(path, arrays, head)
-    if (kind, version) != (FORMAT, VERSION):
-        raise ValueError(
-            f"{str(path)!r} holds a {kind!r} of version {version}; this program reads {FORMAT!r} of version {VERSION}"
-        )
+    check_head(path, head, FORMAT, VERSION)
     try:
         landscapes, titles = store.load_landscapes(path)
         barriers = tuple(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lla_func.facades._common import files_line
-from lla_func.files import json_types
+from lla_func.files import check_head, json_types
 from lla_func.landscape import Landscape, store
 
 FORMAT, VERSION = "trajectory", 1
@@ -99,10 +99,7 @@ def read_trajectory(
     Raises:
         ValueError: it is of a version that this one does not know, or damaged.
     """
-    if head["version"] != VERSION:
-        raise ValueError(
-            f"{str(path)!r} holds a {FORMAT!r} of version {head['version']}; this program reads version {VERSION}"
-        )
+    check_head(path, head, FORMAT, VERSION)
     try:
         (landscape,), _ = store.load_landscapes(path)
         along: Any = {name: torch.from_numpy(arrays[name]) for name in ("explained", *ALONG)}
