@@ -53,13 +53,7 @@ def contrast(
         >>> found.value, found.data_error < 1e-9
         (1.5, True)
     """
-    instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
-    if objective.per_sample is None or objective.outputs is None:
-        raise ValueError(
-            "the objective has no losses of single samples, so differences have no paired errors; pass per_sample=, a "
-            "function of (outputs, batch) that returns [B], to from_loss, or of (predictions, targets) to "
-            "bridges.metrics.Loss"
-        )
+    check_per_sample(objective)
     points = _points(objective, thetas)
     shares = numbers_of("weights", torch.as_tensor(weights)).to("cpu", torch.float64)
     if shares.shape != (len(points),) or not bool(shares.isfinite().all()):
@@ -94,6 +88,16 @@ def difference(objective: Objective, chart: Chart, first: Any, second: Any) -> E
         [torch.as_tensor(point, dtype=torch.float64).reshape(-1) for point in (first, second)]
     )
     return contrast(objective, charts.point(chart, coords), (1.0, -1.0))
+
+
+def check_per_sample(objective: Objective) -> None:
+    """Raises unless it is an Objective that has losses of single samples."""
+    instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
+    if objective.per_sample is None or objective.outputs is None:
+        raise ValueError(
+            "the objective has no losses of single samples; pass per_sample=, a function of (outputs, batch) that "
+            "returns [B], to from_loss, or of (predictions, targets) to bridges.metrics.Loss"
+        )
 
 
 def _points(objective: Objective, thetas: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lla_func._torch import full_precision, noticed, without_autocast
-from lla_func.assessment._contrast import sample_losses
+from lla_func.assessment._contrast import check_per_sample, sample_losses
 from lla_func.errors import finite_tensor, instance
 from lla_func.geometry import Chart
 from lla_func.geometry import chart as charts
@@ -42,13 +42,8 @@ def sample_surfaces(objective: Objective, chart: Chart, coords: Any) -> Tensor:
         tensor([[1., 2., 6.],
                 [2., 3., 7.]], dtype=torch.float64)
     """
-    instance("objective", objective, Objective, "an Objective, such as metric.objective(model)")
+    check_per_sample(objective)
     instance("chart", chart, Chart, "a Chart, such as chart.plane(theta, first, second)")
-    if objective.per_sample is None or objective.outputs is None:
-        raise ValueError(
-            "the objective has no losses of single samples; pass per_sample=, a function of (outputs, batch) that "
-            "returns [B], to from_loss, or of (predictions, targets) to bridges.metrics.Loss"
-        )
     points = finite_tensor("coords", torch.as_tensor(coords, dtype=torch.float64), ("N", chart.dim))
     if not len(points):
         raise ValueError("coords is empty; at least one point is needed")
