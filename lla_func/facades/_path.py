@@ -110,7 +110,7 @@ def viz_path(
         kind: what goes through the models: auto, chain (straight pieces), plane (of three) or volume (of four).
             ``"auto"`` is the line through two models, the plane through three and the chain of four and more.
         margin: how far to go beyond the models, as a part of their extent (default: 0 on lines, 0.2 on planes and in
-            volumes).
+            volumes, 0.15 around trajectories).
         slices: planes of a volume that are drawn.
         names: a name for each model; by default a, b, ...
         axes: plane of a trajectory: pca (principal components) or ends (through start and end). ``"ends"`` has the

@@ -23,7 +23,7 @@ class Interpolation(Family):
         '``"auto"`` is the line through two models, the plane through three and the chain of four and more.')
     margin: float | None = option(None, Fraction(), "--margin", help=
         "how far to go beyond the models, as a part of their extent (default: 0 on lines, 0.2 on planes and in "
-        "volumes).")
+        "volumes, 0.15 around trajectories).")
     slices: int = option(4, Whole(), "--slices", help="planes of a volume that are drawn.")
     names: Sequence[str] | None = option(None, Texts(), help=
         "a name for each model; by default a, b, ...")
