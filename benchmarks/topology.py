@@ -30,7 +30,7 @@ from lla_func import Landscape, chart, evaluate, topology
 SAMPLES, DISTANCE = 64, 4.0
 """Images, and how far the plane reaches, in norms of theta."""
 
-ROWS = ((True, 20), (False, 20), (False, 40))
+ROWS = ((True, 20), (False, 20))
 """Whether the weights are the bundled ones, and steps along each direction."""
 
 
